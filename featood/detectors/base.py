@@ -11,23 +11,22 @@ __all__ = [
     "ModelNotSetException",
     "RequiresFittingException",
     "StructuredDetector",
+    "WithHead",
 ]
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, ClassVar, Self, TypeAlias, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from featood.cache import FeatureSet
-from featood.detectors.utils import as_rows, extract_features
+from featood.detectors.batches import Model, apply_model, extract_features, move
+from featood.detectors.utils import as_rows, from_rows
 from featood.errors import NotFitted, UsageError
 from featood.heads import Head, create_head
-
-Transform: TypeAlias = Callable[[Tensor], Any]
-"""A module, one of its methods, or any function of a batch."""
 
 
 class RequiresFittingException(NotFitted):
@@ -40,15 +39,17 @@ class RequiresFittingException(NotFitted):
 class ModelNotSetException(UsageError):
     """A detector without a model was given inputs of the model."""
 
-    def __init__(self, message: str = "predict() and fit() need a model; it is None") -> None:
+    def __init__(self, message: str = "predict() and fit() need the model; it is None") -> None:
         super().__init__(message)
 
 
 class Detector:
     """Base of the detectors: ``fit(loader)``, then ``predict(x)``, higher meaning more out-of-distribution.
 
-    A batch of the loader is a pair of inputs and labels; inputs with a negative label are outliers, which no fit uses.
-    The model is used in the mode it is in: call ``model.eval()`` first.
+    A batch of the loader is a pair of inputs and labels, or a mapping with a key such as ``labels``; inputs with a
+    negative label are outliers, which no fit uses. Inputs are a tensor, or a mapping, tuple or list of inputs. A
+    mapping is passed to the model as keyword arguments if it has such parameters, as models of transformers have, and
+    the ``logits`` of what it returns are used. The model is used in the mode it is in: call ``model.eval()`` first.
     """
 
     requires_fit: ClassVar[bool] = False
@@ -64,7 +65,7 @@ class Detector:
         """Return `predict`."""
         return self.predict(*args, **kwargs)
 
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Any) -> Tensor:
         """Return the outlier scores ``[B]`` of inputs ``[B, ...]``."""
         raise NotImplementedError
 
@@ -112,32 +113,56 @@ class Detector:
             setattr(self, name, value)
         return self
 
-    def _moved(self, x: Tensor) -> Tensor:
-        return x if self.device is None else x.to(self.device)
+    def _moved(self, x: Any) -> Any:
+        """Return inputs on the device of the detector, if it is known."""
+        return move(x, self.device)
 
     def _place(self, device: str | torch.device | None) -> torch.device:
         """Move the detector, if a device is given, and return where to compute."""
         return (self if device is None else self.to(device)).device or torch.device("cpu")
 
 
-class HeadDetector(Detector):
-    """Base of the detectors that score by a head of featood."""
+class WithHead:
+    """Base of the classes whose arguments are options of a head of featood.
 
-    head_name: ClassVar[str]
+    A subclass names the head by the keyword `head`, and the attributes that are values of its options by `options`.
+    """
+
+    head_name: str
     """The head, see :func:`featood.list_heads`."""
-    head_: Head | None = None
-    """The fitted head, which can be saved."""
+    head_options: Mapping[str, str] = {}
+    """Options of the head, and the attributes that are their values."""
+
+    def __init_subclass__(
+        cls, head: str = "", options: Mapping[str, str] | None = None, **keywords: Any
+    ) -> None:
+        super().__init_subclass__(**keywords)
+        if head:
+            cls.head_name = head
+        if options is not None:
+            cls.head_options = options
 
     def __post_init__(self) -> None:
-        create_head(self.head_name, **self.options())  # raises if an option is out of bounds
+        self.make_head()  # raises if an option is out of bounds
 
     def options(self) -> dict[str, Any]:
         """Return the options of the head."""
-        return {}
+        return {option: getattr(self, name) for option, name in self.head_options.items()}
+
+    def make_head(self) -> Head:
+        """Create the head."""
+        return create_head(self.head_name, **self.options())
+
+
+class HeadDetector(WithHead, Detector):
+    """Base of the detectors that score by a head of featood."""
+
+    head_: Head | None = None
+    """The fitted head, which can be saved."""
 
     def fit_rows(self, rows: FeatureSet) -> Self:
         """Fit the head; rows with a negative label are ignored."""
-        self.head_ = create_head(self.head_name, **self.options()).fit(rows, device=str(self._home(rows)))
+        self.head_ = self.make_head().fit(rows, device=str(self._home(rows)))
         return self
 
     def _home(self, rows: FeatureSet) -> torch.device:
@@ -173,7 +198,7 @@ class LogitsDetector(HeadDetector):
         Inputs to logits; None if only the methods on logits are used.
     """
 
-    model: Transform | None
+    model: Model | None
 
     def fit(self, data_loader: Iterable[Any], device: str | torch.device | None = None) -> Self:
         """Fit the detector on the known inputs of a loader, if it has to be fitted."""
@@ -181,13 +206,13 @@ class LogitsDetector(HeadDetector):
             return self
         return self.fit_logits(*extract_features(data_loader, given(self.model), self._place(device)))
 
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Any) -> Tensor:
         """Return the outlier scores of inputs ``[B, ...]``."""
         model = given(self.model)
         if self.requires_fit and self.head_ is None:
             raise RequiresFittingException()
         with torch.no_grad():
-            return self.predict_logits(model(self._moved(x)))
+            return self.predict_logits(apply_model(model, self._moved(x)))
 
     def fit_logits(self, logits: Tensor, y: Tensor | None = None) -> Self:
         """Fit the detector on logits ``[N, C]`` with labels ``[N]``, if it has to be fitted."""
@@ -197,7 +222,7 @@ class LogitsDetector(HeadDetector):
 
     def predict_logits(self, logits: Tensor) -> Tensor:
         """Return the outlier scores ``[B]`` or ``[B, H, W]`` of logits."""
-        return self.score_rows(FeatureSet(logits=as_rows(logits))).view(_without_channels(logits))
+        return from_rows(self.score_rows(FeatureSet(logits=as_rows(logits))), logits)
 
     fit_features, predict_features = fit_logits, predict_logits  # names of earlier versions
 
@@ -217,21 +242,23 @@ class FeaturesDetector(HeadDetector):
         Inputs to features; None if only the methods on features are used. Features of other shapes are flattened.
     """
 
-    encoder: Transform | None
+    encoder: Model | None
 
     def fit(self, data_loader: Iterable[Any], device: str | torch.device | None = None) -> Self:
         """Fit the detector on the known inputs of a loader, if it has to be fitted."""
         if not self.requires_fit:
             return self
-        return self.fit_features(*extract_features(data_loader, given(self.encoder), self._place(device)))
+        return self.fit_features(
+            *extract_features(data_loader, given(self.encoder, "encoder"), self._place(device))
+        )
 
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Any) -> Tensor:
         """Return the outlier scores ``[B]`` of inputs ``[B, ...]``."""
-        encoder = given(self.encoder)
+        encoder = given(self.encoder, "encoder")
         if self.requires_fit and self.head_ is None:
             raise RequiresFittingException()
         with torch.no_grad():
-            return self.predict_features(encoder(self._moved(x)))
+            return self.predict_features(apply_model(encoder, self._moved(x)))
 
     def fit_features(self, z: Tensor, y: Tensor | None = None) -> Self:
         """Fit the detector on features ``[N, D]`` with labels ``[N]``, if it has to be fitted."""
@@ -254,15 +281,11 @@ class StructuredDetector(Detector):
     """Base of the detectors that score the outputs of several layers."""
 
 
-def given(part: Transform | None) -> Transform:
+def given(part: Model | None, name: str = "model") -> Model:
     """Return a part of a model, or raise if it is None."""
     if part is None:
-        raise ModelNotSetException()
+        raise ModelNotSetException(f"predict() and fit() need the {name}; it is None")
     return part
-
-
-def _without_channels(logits: Tensor) -> tuple[int, ...]:
-    return (logits.shape[0], *logits.shape[2:])
 
 
 def _modules(values: Iterable[Any]) -> Iterator[nn.Module]:

@@ -85,7 +85,17 @@ class RunningCenters(nn.Module):
         return pairwise_distances(x, self.centers)
 
 
-class CenterLoss(nn.Module):
+class _ToCenters(nn.Module):
+    """Base of the losses of squared distances to centres."""
+
+    centers: ClassCenters | RunningCenters
+
+    def distance(self, x: Tensor) -> Tensor:
+        """Return the squared distances ``[B, C]`` of embeddings ``[B, D]``."""
+        return self.centers(x)
+
+
+class CenterLoss(_ToCenters):
     """Mean of ``max(d_y - radius, 0)`` over known rows, divided by the number of classes.
 
     The division is that of an average over rows and classes.
@@ -106,17 +116,13 @@ class CenterLoss(nn.Module):
         with torch.no_grad():
             self.centers.params.mul_(magnitude)
 
-    def distance(self, z: Tensor) -> Tensor:
-        """Return the squared distances ``[B, C]`` of embeddings ``[B, D]``."""
-        return self.centers(z)
-
     def forward(self, distmat: Tensor, target: Tensor) -> Tensor:
         """Return the loss of squared distances ``[B, C]``."""
         own = distmat.gather(1, target.clamp(min=0)[:, None]).squeeze(1)
         return mean_over((own - self.radius).relu(), is_known(target)) / self.num_classes
 
 
-class CACLoss(nn.Module):
+class CACLoss(_ToCenters):
     """Class anchor clustering: ``log(1 + sum_{c != y} exp(d_y - d_c)) + alpha d_y`` of fixed anchors, d being squared.
 
     pytorch-ood leaves out the last class in the sum instead of the class of the row, and its score is the negated
@@ -134,10 +140,6 @@ class CACLoss(nn.Module):
         with torch.no_grad():
             self.centers.params.copy_(magnitude * torch.eye(n_classes))
 
-    def distance(self, x: Tensor) -> Tensor:
-        """Return the squared distances ``[B, C]`` of embeddings ``[B, C]``."""
-        return self.centers(x)
-
     def forward(self, distances: Tensor, target: Tensor) -> Tensor:
         """Return the loss of squared distances ``[B, C]``."""
         return class_anchors(distances, target, self.alpha)["loss"]
@@ -148,7 +150,7 @@ class CACLoss(nn.Module):
         return rejection(distance)
 
 
-class IILoss(nn.Module):
+class IILoss(_ToCenters):
     """Spread within the classes of a batch minus alpha times the separation of the nearest two.
 
     Both are of the means of the batch, also in evaluation mode; `distance` is to the means of all batches.
@@ -158,13 +160,11 @@ class IILoss(nn.Module):
     Hassen and Chan, Learning a Neural-network-based Representation for Open Set Recognition, SDM 2020.
     """
 
+    centers: RunningCenters
+
     def __init__(self, n_classes: int, n_embedding: int, alpha: float = 1.0) -> None:
         super().__init__()
         self.alpha, self.centers = alpha, RunningCenters(n_classes, n_embedding)
-
-    def distance(self, x: Tensor) -> Tensor:
-        """Return the squared distances ``[B, C]`` of embeddings ``[B, D]``."""
-        return self.centers(x)
 
     def predict(self, x: Tensor) -> Tensor:
         """Return the softmin of the distances ``[B, C]``."""
@@ -190,7 +190,7 @@ class CenterRegularizationLoss(nn.Module):
         return mean * (target < 0).sum() if self.reduction == "sum" else mean
 
 
-class MCHADLoss(nn.Module):
+class MCHADLoss(_ToCenters):
     """Weighted sum of the centre loss, the cross-entropy of negated distances, and the sum that repels outliers.
 
     References
@@ -208,13 +208,9 @@ class MCHADLoss(nn.Module):
         self.weights = weight_center, weight_nll, weight_oe
 
     @property
-    def centers(self) -> ClassCenters:
+    def centers(self) -> ClassCenters:  # type: ignore[override]
         """The centres."""
-        return self.center_loss.centers
-
-    def distance(self, z: Tensor) -> Tensor:
-        """Return the squared distances ``[B, C]`` of embeddings ``[B, D]``."""
-        return self.centers(z)
+        return self.center_loss.centers  # type: ignore[return-value]
 
     def forward(self, distmat: Tensor, y: Tensor) -> Tensor:
         """Return the loss of squared distances ``[B, C]``."""

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from featood import metrics
 from featood.errors import DataError, UsageError
+from featood.metrics.counts import count_scores
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float:
@@ -37,40 +38,35 @@ def auroc(scores: Tensor, labels: Tensor) -> float:
 
 def aupr(scores: Tensor, labels: Tensor, positive: str = "ood") -> float:
     """Trapezoidal area under the precision-recall curve of outliers (``ood``) or of known rows (``id``)."""
-    return metrics.trapezoidal_aupr(*_sides(scores, labels))[_sign(positive) > 0]
+    return metrics.trapezoidal_aupr(*_sides(scores, labels))[is_outlier(positive)]
 
 
 def roc_curve(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points of the ROC curve of outliers, from (0, 0) to (1, 1).
+    """Return the shares of known rows and of outliers that are flagged, both from 0 to 1, and the thresholds.
 
-    Returns
-    -------
-    fpr, tpr, thresholds : Tensor
-        Shares ``[K + 1]`` of known rows and of outliers that are flagged, and the K distinct scores in decreasing
-        order, at and above which they are.
+    After the first point, there is one for each distinct score, which is its threshold, in descending order.
     """
-    sides = _sides(scores, labels)
-    thresholds = np.unique(np.concatenate(sides))[::-1].copy()
-    fpr, tpr = map(torch.from_numpy, metrics.roc_curve(*sides))
-    return fpr, tpr, torch.from_numpy(thresholds)
+    fpr, tpr = metrics.roc_curve(*_sides(scores, labels))
+    return torch.from_numpy(fpr), torch.from_numpy(tpr), _distinct(scores).flip(0)
 
 
 def pr_curve(scores: Tensor, labels: Tensor, positive: str = "ood") -> tuple[Tensor, Tensor, Tensor]:
-    """Points of the precision-recall curve of outliers (``ood``) or of known rows (``id``); the last has recall 0.
+    """Return precision, recall and thresholds, where outliers (``ood``) or known rows (``id``) are positive.
 
-    Returns
-    -------
-    precision, recall, thresholds : Tensor
-        ``[K + 1]`` each, and the K distinct scores, for outliers in increasing order, otherwise in decreasing order.
+    There is one point for each distinct score, which is its threshold, in order of decreasing recall, and a last one of
+    precision 1 and recall 0.
     """
-    from sklearn.metrics import precision_recall_curve
-
-    known, outliers = _sides(scores, labels)
-    sign = _sign(positive)
-    truth = np.repeat([sign < 0, sign > 0], [len(known), len(outliers)])
-    found = precision_recall_curve(truth, sign * np.concatenate([known, outliers]))
-    precision, recall, thresholds = (torch.from_numpy(values.copy()) for values in found)
-    return precision, recall, sign * thresholds
+    counts, thresholds = count_scores(*_sides(scores, labels)), _distinct(scores)
+    counts, thresholds = (
+        (counts.mirrored, thresholds) if is_outlier(positive) else (counts, thresholds.flip(0))
+    )
+    precision = counts.id_below / (counts.id_below + counts.ood_below)
+    recall = counts.id_below / counts.n_id
+    return (
+        torch.from_numpy(np.append(precision[::-1], 1.0)),
+        torch.from_numpy(np.append(recall[::-1], 0.0)),
+        thresholds,
+    )
 
 
 def fpr_at_tpr(scores: Tensor, labels: Tensor, tpr: float = 0.95) -> float:
@@ -143,11 +139,11 @@ def calc_openness(n_train: int, n_test: int, n_target: int) -> float:
     return 1 - math.sqrt(2 * n_train / (n_test + n_target))
 
 
-def _sign(positive: str) -> int:
-    """Return the sign of scores that are high for the positive class."""
+def is_outlier(positive: str) -> bool:
+    """Return whether the positive rows are the outliers."""
     if positive not in ("ood", "id"):
         raise UsageError(f"positive is 'ood' or 'id', not '{positive}'")
-    return 1 if positive == "ood" else -1
+    return positive == "ood"
 
 
 def _sides(scores: Tensor, labels: Tensor) -> tuple[Any, Any]:
@@ -156,6 +152,11 @@ def _sides(scores: Tensor, labels: Tensor) -> tuple[Any, Any]:
         raise UsageError(f"scores {list(scores.shape)} and labels {list(labels.shape)} differ in shape")
     values, outlier = _array(scores), _array(labels) < 0
     return values[~outlier], values[outlier]
+
+
+def _distinct(scores: Tensor) -> Tensor:
+    """Return the distinct scores, ascending."""
+    return torch.from_numpy(np.unique(_array(scores)))
 
 
 def _array(values: Tensor) -> Any:

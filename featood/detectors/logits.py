@@ -1,4 +1,4 @@
-"""Detectors that score the logits of a model."""
+"""Detectors that score the logits of a model: higher means more out-of-distribution."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from featood.detectors.base import LogitsDetector
-from featood.detectors.utils import as_rows, is_known
+from featood.detectors.utils import as_rows, from_rows, is_known
 from featood.losses.virtual_outliers import weighted_energy
 
 
 @dataclass(eq=False, repr=False)
-class EnergyBased(LogitsDetector):
+class EnergyBased(LogitsDetector, head="energy", options={"temperature": "t"}):
     """Free energy ``-t logsumexp(logits / t)``: the head ``energy``.
 
     Examples
@@ -39,12 +39,7 @@ class EnergyBased(LogitsDetector):
     torch.Size([5])
     """
 
-    head_name = "energy"
     t: float = 1.0
-
-    def options(self) -> dict[str, Any]:
-        """Return the options of the head."""
-        return {"temperature": self.t}
 
 
 NegativeEnergy = EnergyBased
@@ -52,29 +47,26 @@ NegativeEnergy = EnergyBased
 
 
 @dataclass(eq=False, repr=False)
-class MaxSoftmax(EnergyBased):
+class MaxSoftmax(EnergyBased, head="msp"):
     """Negated largest probability at temperature t: the head ``msp``."""
 
-    head_name = "msp"
 
-
-class MaxLogit(LogitsDetector):
+class MaxLogit(LogitsDetector, head="max-logit"):
     """Negated largest logit: the head ``max-logit``."""
 
-    head_name = "max-logit"
 
-
-class Entropy(LogitsDetector):
+class Entropy(LogitsDetector, head="entropy"):
     """Entropy of the probabilities: the head ``entropy``."""
-
-    head_name = "entropy"
 
 
 @dataclass(eq=False, repr=False)
-class GEN(LogitsDetector, hyperparameters={"gamma": [0.01, 0.1, 0.5, 1], "M": [10, 50, 100, 200, 500, 1000]}):
+class GEN(
+    LogitsDetector,
+    head="gen",
+    hyperparameters={"gamma": [0.01, 0.1, 0.5, 1], "M": [10, 50, 100, 200, 500, 1000]},
+):
     """Generalised entropy: the head ``gen``, with the sum over the M largest probabilities, or all."""
 
-    head_name = "gen"
     gamma: float = 0.1
     M: int | None = None
 
@@ -97,15 +89,14 @@ class WeightedEBO(LogitsDetector):
         weights = self.weights.weight if isinstance(self.weights, nn.Linear) else self.weights
         with torch.no_grad():
             scores = weighted_energy(as_rows(logits).double(), weights.to(logits).flatten().relu().log())
-        return scores.view(logits.shape[0], *logits.shape[2:])
+        return from_rows(scores, logits)
 
     predict_features = predict_logits
 
 
-class KLMatching(LogitsDetector):
+class KLMatching(LogitsDetector, head="kl-matching"):
     """Divergence from the nearest mean posterior: the head ``kl-matching``."""
 
-    head_name = "kl-matching"
     requires_fit = True
 
     def fit_logits(self, logits: Tensor, y: Tensor | None = None) -> Self:
@@ -120,13 +111,21 @@ class KLMatching(LogitsDetector):
         return torch.empty(0) if self.head_ is None else self.head_.state["log_templates"].exp()
 
 
-class TemperatureScaling(LogitsDetector):
+class TemperatureScaling(LogitsDetector, head="temperature-scaling"):
     """Probabilities at the temperature t that fits validation data: the head ``temperature-scaling``.
 
     The score is ``log(1 - max softmax(logits / t))``, which ranks like the negated largest probability.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from featood.detectors import TemperatureScaling
+    >>> logits, y = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 1, 1])
+    >>> detector = TemperatureScaling(None).fit_logits(logits, y)
+    >>> detector.t > 1, detector.predict_logits(logits).shape
+    (True, torch.Size([3]))
     """
 
-    head_name = "temperature-scaling"
     requires_fit = True
 
     @property
@@ -143,6 +142,8 @@ def temperature_calibration(logits: Tensor, labels: Tensor) -> float:
 @dataclass(eq=False, repr=False)
 class OpenMax(
     LogitsDetector,
+    head="openmax",
+    options={"tail": "tailsize", "alpha": "alpha", "euclidean": "euclid_weight"},
     hyperparameters={
         "tailsize": [10, 20, 30, 40, 50],
         "alpha": [1, 3, 5, 10, 15, 20],
@@ -151,12 +152,7 @@ class OpenMax(
 ):
     """Probability of an added class "unknown": the head ``openmax``."""
 
-    head_name = "openmax"
     requires_fit = True
     tailsize: int = 25
     alpha: int = 10
     euclid_weight: float = 1.0
-
-    def options(self) -> dict[str, Any]:
-        """Return the options of the head."""
-        return {"tail": self.tailsize, "alpha": self.alpha, "euclidean": self.euclid_weight}

@@ -19,22 +19,29 @@ __all__ = [
     "logit_norm_loss",
 ]
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featood.detectors.utils import apply_reduction, as_rows, is_known
 from featood.errors import UsageError
-from featood.losses.bounded_energy import bounded_energy
+from featood.losses.bounded_energy import energy_penalties
+from featood.losses.outlier_exposure import cross_entropies, length_penalties, uniform_cross_entropies
 from featood.losses.reductions import mean_over
+
+Terms: TypeAlias = Callable[..., Tensor]
+"""Rows ``[N, C]`` and classes ``[N]`` to a term of each row ``[N]``."""
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, reduction: str | None = "mean") -> Tensor:
     """Cross-entropy of the known rows; that of outliers is 0, and does not count in the mean."""
-    values, known = _own(logits, targets), is_known(targets)
-    return (
-        mean_over(values[known], known[known]) if reduction == "mean" else apply_reduction(values, reduction)
-    )
+    values = _each(cross_entropies, logits, targets)
+    if reduction == "mean":
+        return mean_over(values.flatten(), is_known(targets).flatten())
+    return apply_reduction(values, reduction)
 
 
 def logit_norm_loss(logits: Tensor, target: Tensor, t: float = 1.0, reduction: str | None = "mean") -> Tensor:
@@ -42,21 +49,16 @@ def logit_norm_loss(logits: Tensor, target: Tensor, t: float = 1.0, reduction: s
     return cross_entropy(F.normalize(logits, dim=1, eps=1e-7) / t, target, reduction)
 
 
-def _own(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each known row and 0 for outliers, in the shape of the targets."""
-    rows, classes = as_rows(logits), targets.reshape(-1).long()
+def _each(terms: Terms, outputs: Tensor, targets: Tensor, *options: float) -> Tensor:
+    """Return the term of each row, or position of ``[B, C, ...]``, in the shape of the targets."""
+    rows, classes = as_rows(outputs), targets.reshape(-1).long()
     if len(rows) != len(classes):
-        raise UsageError(f"targets {list(targets.shape)} do not fit outputs {list(logits.shape)}")
-    values = F.cross_entropy(
-        rows, torch.where(is_known(classes), classes, -1), reduction="none", ignore_index=-1
-    )
-    return values.view(targets.shape)
+        raise UsageError(f"targets {list(targets.shape)} do not fit outputs {list(outputs.shape)}")
+    return terms(rows, classes, *options).view(targets.shape)
 
 
-def _uniform(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each outlier to the uniform distribution and 0 for known rows, in the shape of the targets."""
-    values = logits.logsumexp(1) - logits.mean(1)
-    return torch.where(is_known(targets), 0.0, values)
+def _energy_penalties(logits: Tensor, targets: Tensor, low: float, high: float) -> Tensor:
+    return energy_penalties(-logits.logsumexp(1), targets, low, high)
 
 
 class CrossEntropyLoss(nn.Module):
@@ -85,8 +87,8 @@ class OutlierExposureLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss."""
-        values = _own(logits, target) + self.alpha * _uniform(logits, target)
-        return apply_reduction(values, self.reduction)
+        uniform = self.alpha * _each(uniform_cross_entropies, logits, target)
+        return apply_reduction(_each(cross_entropies, logits, target) + uniform, self.reduction)
 
 
 class EntropicOpenSetLoss(OutlierExposureLoss):
@@ -115,13 +117,9 @@ class ObjectosphereLoss(nn.Module):
 
     def forward(self, logits: Tensor, features: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits ``[B, C]`` and features ``[B, D]``."""
-        squared = features.square().sum(1)
-        # the gradient of the square root at zero is NaN; clamping makes it 0
-        short = (self.xi - squared.clamp(min=1e-12).sqrt()).relu().square()
-        entropic = _own(logits, target) + _uniform(logits, target)
-        return apply_reduction(
-            entropic + self.alpha * torch.where(is_known(target), short, squared), self.reduction
-        )
+        entropic = _each(cross_entropies, logits, target) + _each(uniform_cross_entropies, logits, target)
+        lengths = _each(length_penalties, features, target, self.xi)
+        return apply_reduction(entropic + self.alpha * lengths, self.reduction)
 
     @staticmethod
     def score(logits: Tensor) -> Tensor:
@@ -153,12 +151,15 @@ class EnergyRegularizedLoss(nn.Module):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss."""
-        energy = -logits.logsumexp(1)
+        penalties = _each(_energy_penalties, logits, targets, self.m_in, self.m_out)
         if self.reduction == "mean":
-            bounds = bounded_energy(energy.flatten(), targets.flatten(), self.m_in, self.m_out)
-            return cross_entropy(logits, targets) + self.alpha * bounds
-        outside = torch.where(is_known(targets), energy - self.m_in, self.m_out - energy).relu().square()
-        return apply_reduction(_own(logits, targets) + self.alpha * outside, self.reduction)
+            known, values = is_known(targets).flatten(), penalties.flatten()
+            return cross_entropy(logits, targets) + self.alpha * (
+                mean_over(values, known) + mean_over(values, ~known)
+            )
+        return apply_reduction(
+            _each(cross_entropies, logits, targets) + self.alpha * penalties, self.reduction
+        )
 
 
 class BackgroundClassLoss(nn.Module):
@@ -210,6 +211,6 @@ class ConfidenceLoss(nn.Module):
 
     def forward(self, logits: Tensor, confidence: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits ``[B, C]`` and confidences c ``[B]`` or ``[B, 1]``."""
-        own, c = (-_own(logits, target)).exp(), confidence.flatten()
+        own, c = (-_each(cross_entropies, logits, target)).exp(), confidence.flatten()
         answer, price = ((p.clamp(self.eps, 1)).log() for p in (own * c + 1 - c, c))
         return mean_over(-answer - self.alpha * price, is_known(target))

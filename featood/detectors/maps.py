@@ -1,4 +1,4 @@
-"""Detectors that reshape the activations between the backbone of a model and its head."""
+"""Detectors that reshape the activations between two parts of a model: higher means more out-of-distribution."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor
 
-from featood.detectors.base import Detector, RequiresFittingException, Transform, given
+from featood.detectors.base import Detector, RequiresFittingException, WithHead, given
+from featood.detectors.batches import Model, apply_model, known_batches
 from featood.detectors.logits import EnergyBased
-from featood.detectors.utils import TensorBuffer, is_known, known_batches
+from featood.detectors.utils import TensorBuffer, is_known
 from featood.errors import UsageError
-from featood.heads import Head, create_head
 from featood.heads.reshaping._reshaping_head import ReshapingHead
 from featood.numerics.quantiles import column_quantiles, quantiles
 
@@ -34,25 +34,34 @@ class FeatureMapsDetector(Detector):
         Activations to logits.
 
     Subclasses have a field `detector`, which maps logits to scores; by default it is the energy.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from featood.detectors import ReAct, WideResNet
+    >>> model = WideResNet(num_classes=10, depth=10).eval()
+    >>> detector = ReAct(model.feature_maps, model.forward_feature_maps)
+    >>> detector.fit([(torch.rand(4, 3, 32, 32), torch.zeros(4))])(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2])
     """
 
-    backbone: Transform | None
-    head: Transform | None
+    backbone: Model | None
+    head: Model | None
 
     def fit(self, data_loader: Iterable[Any], device: str | torch.device | None = None) -> Self:
         """Fit the detector on the known inputs of a loader, if it has to be fitted."""
         if not self.requires_fit:
             return self
-        backbone, buffer = given(self.backbone), TensorBuffer()
+        backbone, buffer = given(self.backbone, "backbone"), TensorBuffer()
         with torch.no_grad():
             for x, _ in known_batches(data_loader, self._place(device)):
-                buffer.append("maps", backbone(x))
+                buffer.append("maps", apply_model(backbone, x))
         return self.fit_feature_maps(buffer["maps"])
 
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Any) -> Tensor:
         """Return the outlier scores of inputs ``[B, ...]``."""
         with torch.no_grad():
-            return self.predict_feature_maps(given(self.backbone)(self._moved(x)))
+            return self.predict_feature_maps(apply_model(given(self.backbone, "backbone"), self._moved(x)))
 
     def fit_feature_maps(self, feature_maps: Tensor, y: Tensor | None = None) -> Self:
         """Fit the detector on activations ``[N, ...]``, if it has to be fitted; y may mark outliers."""
@@ -64,7 +73,7 @@ class FeatureMapsDetector(Detector):
     def predict_feature_maps(self, feature_maps: Tensor) -> Tensor:
         """Return the outlier scores of activations ``[B, ...]``."""
         with torch.no_grad():
-            logits = given(self.head)(self.reshape(feature_maps))
+            logits = apply_model(given(self.head, "head"), self.reshape(feature_maps))
             return (getattr(self, "detector", None) or EnergyBased.score)(logits)
 
     def fit_activations(self, activations: Tensor) -> None:
@@ -75,15 +84,8 @@ class FeatureMapsDetector(Detector):
         raise NotImplementedError
 
 
-class _ByHead(FeatureMapsDetector):
+class _ByHead(WithHead, FeatureMapsDetector):
     """A detector that applies the function of a head to all activations of each input."""
-
-    def __post_init__(self) -> None:
-        self.make_head()  # raises if an option is out of bounds
-
-    def make_head(self) -> Head:
-        """Create the head."""
-        raise NotImplementedError
 
     def reshape(self, maps: Tensor, **fitted: Tensor) -> Tensor:
         """Return the reshaped activations ``[B, ...]``; `fitted` is what the head would learn."""
@@ -92,44 +94,44 @@ class _ByHead(FeatureMapsDetector):
 
 
 @dataclass(eq=False, repr=False)
-class ASH(_ByHead, hyperparameters={"percentile": SHARES}):
+class ASH(_ByHead, options={"percentile": "percentile"}, hyperparameters={"percentile": SHARES}):
     """Activation shaping: the heads ``ash-s``, ``ash-p`` and ``ash-b`` on the whole map."""
 
     variant: str = "ash-s"
     percentile: float = 0.65
-    detector: Transform | None = None
+    detector: Model | None = None
 
-    def make_head(self) -> Head:
-        """Create the head of the variant."""
+    @property
+    def head_name(self) -> str:  # type: ignore[override]
+        """The head of the variant."""
         if self.variant not in ("ash-s", "ash-p", "ash-b"):
             raise UsageError(f"ASH has the variants ash-s, ash-p and ash-b, not '{self.variant}'")
-        return create_head(self.variant, percentile=self.percentile)
+        return self.variant
 
 
 @dataclass(eq=False, repr=False)
-class SCALE(_ByHead, hyperparameters={"percentile": SHARES}):
+class SCALE(
+    _ByHead, head="scale", options={"percentile": "percentile"}, hyperparameters={"percentile": SHARES}
+):
     """Activation scaling: the head ``scale`` on the whole map."""
 
     percentile: float = 0.65
-    detector: Transform | None = None
-
-    def make_head(self) -> Head:
-        """Create the head."""
-        return create_head("scale", percentile=self.percentile)
+    detector: Model | None = None
 
 
 @dataclass(eq=False, repr=False)
-class ReAct(_ByHead, hyperparameters={"percentile": [0.85, 0.9, 0.95, 0.99]}):
+class ReAct(
+    _ByHead,
+    head="react",
+    options={"percentile": "percentile"},
+    hyperparameters={"percentile": [0.85, 0.9, 0.95, 0.99]},
+):
     """Activations clipped at a quantile of the training data, or at a given threshold: the head ``react``."""
 
     requires_fit = True
     threshold: float | None = None
     percentile: float = 0.9
-    detector: Transform | None = None
-
-    def make_head(self) -> Head:
-        """Create the head."""
-        return create_head("react", percentile=self.percentile)
+    detector: Model | None = None
 
     def fit_activations(self, activations: Tensor) -> None:
         """Find the threshold."""
@@ -145,6 +147,8 @@ class ReAct(_ByHead, hyperparameters={"percentile": [0.85, 0.9, 0.95, 0.99]}):
 @dataclass(eq=False, repr=False)
 class VRA(
     _ByHead,
+    head="vra",
+    options={"lower": "lower_percentile", "upper": "upper_percentile"},
     hyperparameters={
         "upper_percentile": [0.85, 0.9, 0.95, 0.99],
         "lower_percentile": [0.01, 0.05, 0.1, 0.15],
@@ -155,11 +159,7 @@ class VRA(
     requires_fit = True
     lower_percentile: float = 0.01
     upper_percentile: float = 0.99
-    detector: Transform | None = None
-
-    def make_head(self) -> Head:
-        """Create the head."""
-        return create_head("vra", lower=self.lower_percentile, upper=self.upper_percentile)
+    detector: Model | None = None
 
     def fit_activations(self, activations: Tensor) -> None:
         """Find the quantiles of each activation."""
@@ -178,7 +178,7 @@ class VRA(
 class RankFeat(FeatureMapsDetector):
     """Maps without their largest singular component, as for the head ``rankfeat``, whose maps are averaged first."""
 
-    detector: Transform | None = None
+    detector: Model | None = None
 
     def reshape(self, maps: Tensor) -> Tensor:
         """Remove the component."""

@@ -12,16 +12,13 @@ __all__ = [
     "Metric",
     "MetricCollection",
     "OODMetrics",
-    "OODPerImageSegmentationMetrics",
-    "OODSegmentationMetrics",
-    "PerImage",
     "StreamingMetric",
 ]
 
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -50,8 +47,12 @@ class Metric:
     """Names of further inputs."""
     keys: tuple[str, ...] = ()
     """Keys of the result of `compute`."""
-    needs: ClassVar[str] = "both"
-    """Kinds of rows that the metric needs: ``both``, or ``known``."""
+    needs_id: bool = False
+    """Whether the metric is undefined without known rows."""
+    needs_ood: bool = False
+    """Whether the metric is undefined without outliers."""
+    per_image: bool = False
+    """Whether `update` takes images, instead of rows."""
 
     def __init__(self, *, device: str | torch.device | None = None, void_label: int | None = None) -> None:
         if void_label is not None and void_label < 0:
@@ -146,7 +147,13 @@ class BufferedMetric(Metric):
             self._buffer.append(name, rows[name])
 
 
-class AUROC(BufferedMetric):
+class _Ranking(BufferedMetric):
+    """Base of the metrics that compare known rows with outliers."""
+
+    needs_id = needs_ood = True
+
+
+class AUROC(_Ranking):
     """Area under the ROC curve; ties count one half."""
 
     keys = ("AUROC",)
@@ -156,23 +163,26 @@ class AUROC(BufferedMetric):
         return {"AUROC": functional.auroc(scores, labels)}
 
 
-class AUPR(BufferedMetric):
+class AUPR(_Ranking):
     """Area under the precision-recall curve by the trapezoidal rule, for outliers (``ood``) or known rows (``id``)."""
 
     def __init__(self, positive: str = "ood", **options: Any) -> None:
         super().__init__(**options)
-        self.positive, self.keys = positive, ({"ood": "AUPR-OUT", "id": "AUPR-IN"}[positive],)
+        self.positive = positive
+        self.keys = ("AUPR-OUT" if functional.is_outlier(positive) else "AUPR-IN",)
 
     def evaluate(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the area."""
         return {self.keys[0]: functional.aupr(scores, labels, positive=self.positive)}
 
 
-class FPRAtTPR(BufferedMetric):
+class FPRAtTPR(_Ranking):
     """Share of the known rows that are flagged where the share `tpr` of the outliers is."""
 
     def __init__(self, tpr: float = 0.95, **options: Any) -> None:
         super().__init__(**options)
+        if not 0 < tpr <= 1:
+            raise UsageError(f"the rate is a share above 0 and at most 1, not {tpr:g}")
         self.tpr, self.keys = tpr, (f"FPR{tpr * 100:g}TPR",)
 
     def evaluate(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
@@ -180,7 +190,7 @@ class FPRAtTPR(BufferedMetric):
         return {self.keys[0]: functional.fpr_at_tpr(scores, labels, tpr=self.tpr)}
 
 
-class AUTC(BufferedMetric):
+class AUTC(_Ranking):
     """Area under the threshold curve; NaN, with a warning, for constant or infinite scores."""
 
     keys = ("AUTC",)
@@ -197,7 +207,7 @@ class AUTC(BufferedMetric):
 class Accuracy(StreamingMetric):
     """Share of the known rows whose prediction is the label."""
 
-    inputs, keys, needs = ("predictions", "labels"), ("ACC",), "known"
+    inputs, keys, needs_id = ("predictions", "labels"), ("ACC",), True
 
     def update(self, predictions: Tensor, labels: Tensor) -> Self:  # type: ignore[override]
         """Add predicted classes and labels of one shape."""
@@ -224,15 +234,31 @@ class MetricCollection(Metric):
     Parameters
     ----------
     metrics : sequence of Metric
-        Their keys differ; they have no `void_label` of their own.
+        Their keys differ; they have no `device` and no `void_label` of their own.
     optional : sequence of Metric
         Metrics that are computed only if all their inputs were given.
+
+    Raises
+    ------
+    UsageError
+        If there are no metrics, or they cannot be combined.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from featood.detectors import AUROC, FPRAtTPR, MetricCollection
+    >>> metrics = MetricCollection([AUROC(), FPRAtTPR(0.9)])
+    >>> metrics.update(scores=torch.tensor([0.1, 0.2, 0.9]), labels=torch.tensor([0, 1, -1])).compute()
+    {'AUROC': 1.0, 'FPR90TPR': 0.0}
     """
 
     def __init__(self, metrics: Sequence[Metric], *, optional: Sequence[Metric] = (), **options: Any) -> None:
         self.metrics, self._optional = [*metrics, *optional], list(optional)
         if not self.metrics:
             raise UsageError("a collection needs at least one metric")
+        check_member(*self.metrics)
+        self.needs_id = any(metric.needs_id for metric in metrics)
+        self.needs_ood = any(metric.needs_ood for metric in metrics)
         self.inputs = tuple(dict.fromkeys(name for metric in metrics for name in metric.inputs))
         self.optional_inputs = tuple(name for metric in optional for name in metric.inputs)
         self.keys = tuple(key for metric in self.metrics for key in metric.keys)
@@ -270,7 +296,17 @@ class MetricCollection(Metric):
                 metric._add(rows)
 
 
-def _all_metrics(fpr_at: float) -> list[Metric]:
+def check_member(*metrics: Metric) -> None:
+    """Raise if a metric cannot be part of another: if it takes images, or has a device or void label of its own."""
+    for metric in metrics:
+        if metric.per_image:
+            raise UsageError(f"{type(metric).__name__} takes images; it can only be around other metrics")
+        if metric.device is not None or metric.void_label is not None:
+            raise UsageError(f"give device and void_label of {type(metric).__name__} to the metric around it")
+
+
+def rankings(fpr_at: float) -> list[Metric]:
+    """Return the usual metrics that compare known rows with outliers."""
     return [AUROC(), AUTC(), AUPR("id"), AUPR("ood"), FPRAtTPR(fpr_at)]
 
 
@@ -301,64 +337,10 @@ class OODMetrics(MetricCollection):
     def __init__(self, *, fpr_at: float = 0.95, mode: str = "classification", **options: Any) -> None:
         if mode not in ("classification", "segmentation"):
             raise UsageError(f"mode is classification or segmentation, not '{mode}'")
-        super().__init__(_all_metrics(fpr_at), optional=[Accuracy()], **options)
+        super().__init__(rankings(fpr_at), optional=[Accuracy()], **options)
 
     def update(  # type: ignore[override]
         self, scores: Tensor, labels: Tensor, predictions: Tensor | None = None
     ) -> Self:
         """Add scores, labels and, optionally, predicted classes, all of one shape."""
         return super().update(scores=scores, labels=labels, predictions=predictions)
-
-
-class OODSegmentationMetrics(MetricCollection):
-    """The metrics of :class:`OODMetrics` over the pixels of all images."""
-
-    def __init__(self, *, fpr_at: float = 0.95, **options: Any) -> None:
-        super().__init__(_all_metrics(fpr_at), **options)
-
-    def update(self, scores: Tensor, labels: Tensor) -> Self:  # type: ignore[override]
-        """Add scores and labels of one shape."""
-        return super().update(scores=scores, labels=labels)
-
-
-class PerImage(StreamingMetric):
-    """Mean of a metric over images ``[B, ...]``.
-
-    Images without known pixels or outliers, if the metric needs both, are skipped with a warning.
-    """
-
-    def __init__(self, metric: Metric, **options: Any) -> None:
-        self.metric, self.inputs, self.keys = metric, metric.inputs, metric.keys
-        super().__init__(**options)
-
-    def update(self, *args: Tensor, **kwargs: Tensor | None) -> Self:
-        """Add images, as the inputs of the metric."""
-        found = self._named({**dict(zip(self.inputs, args, strict=False)), **kwargs})
-        for image in range(len(found["labels"])):
-            self._add(self._rows({name: values[image] for name, values in found.items()}))
-        return self
-
-    def compute(self) -> dict[str, float]:
-        """Return the means."""
-        if not self._results:
-            raise DataError(f"none of {self._images} images has the pixels that {', '.join(self.keys)} need")
-        if skipped := self._images - len(self._results):
-            warnings.warn(f"{skipped} of {self._images} images lack known pixels or outliers", stacklevel=2)
-        return {key: sum(r[key] for r in self._results) / len(self._results) for key in self._results[0]}
-
-    def _reset(self) -> None:
-        self._images, self._results = 0, list[dict[str, float]]()
-
-    def _add(self, rows: Inputs) -> None:
-        self._images += 1
-        known = is_known(rows["labels"])
-        if bool(known.any()) and (self.metric.needs == "known" or not bool(known.all())):
-            self.metric.reset()._add(rows)
-            self._results.append(self.metric.compute())
-
-
-class OODPerImageSegmentationMetrics(PerImage):
-    """Means over the images of the metrics of :class:`OODMetrics`."""
-
-    def __init__(self, *, fpr_at: float = 0.95, **options: Any) -> None:
-        super().__init__(MetricCollection(_all_metrics(fpr_at)), **options)

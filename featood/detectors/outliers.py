@@ -9,6 +9,7 @@ __all__ = [
     "evaluate_energy_logistic_loss",
 ]
 
+import warnings
 from collections.abc import Callable, Iterable
 
 import torch
@@ -81,6 +82,8 @@ class VirtualOutlierSynthesizingRegLoss(VOSRegLoss):
         Latest features of each class, of whose means and tied covariance the outliers are drawn.
     select, sample_from : int
         Number of outliers for each class, and of draws of which they are the least likely.
+    device, num_classes, num_input_last_layer
+        Arguments of earlier versions: the device to move the loss to, and two numbers that are those of `fc`.
     """
 
     queues: Tensor
@@ -88,13 +91,19 @@ class VirtualOutlierSynthesizingRegLoss(VOSRegLoss):
 
     def __init__(
         self, logistic_regression: nn.Module, weights_energy: nn.Linear, fc: nn.Linear, alpha: float = 0.1,
-        reduction: str | None = "mean", sample_number: int = 1000, select: int = 1, sample_from: int = 10_000,
+        reduction: str | None = "mean", sample_number: int = 1000, select: int = 1, sample_from: int = 10_000, *,
+        device: str | None = None, num_classes: int | None = None, num_input_last_layer: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(logistic_regression, weights_energy, alpha, reduction)
+        if num_classes not in (None, fc.out_features) or num_input_last_layer not in (None, fc.in_features):
+            warnings.warn(
+                "the numbers of classes and inputs are those of fc; the others are ignored", stacklevel=2
+            )
         self.fc, self.select, self.sample_from = fc, select, sample_from
         queues = torch.zeros(fc.out_features, sample_number, fc.in_features)
         self.register_buffer("queues", queues, persistent=False)
         self.register_buffer("filled", torch.zeros(fc.out_features, dtype=torch.long), persistent=False)
+        self.to(device)
 
     def forward(self, logits: Tensor, features: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         """Return the loss of logits ``[B, C]`` and features ``[B, D]``."""

@@ -6,15 +6,16 @@ __all__ = ["GridSearch"]
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from featood.detectors.base import Detector, FeaturesDetector, GradientDetector, LogitsDetector
+from featood.detectors.batches import apply_model, extract_features, move, unpack
 from featood.detectors.metrics import Metric, OODMetrics
-from featood.detectors.utils import TensorBuffer, extract_features
+from featood.detectors.utils import TensorBuffer
 from featood.errors import DataError, UsageError
 
 
@@ -49,6 +50,15 @@ class GridSearch:
     ------
     UsageError
         If there is nothing to search.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from featood.detectors import KNN, GridSearch
+    >>> x = torch.arange(40.0)[:, None].sin()
+    >>> train, val = [(x, torch.zeros(40))], [(torch.cat([x, x + 3]), torch.tensor([0, -1]).repeat_interleave(40))]
+    >>> GridSearch(KNN(torch.nn.Identity(), normalize=False), train, val, {"k": [1, 5]}).run()["k"] in (1, 5)
+    True
     """
 
     def __init__(
@@ -86,46 +96,53 @@ class GridSearch:
         if detector.requires_fit and self.fit_loader is None:
             raise UsageError(f"{type(detector).__name__} has to be fitted; give a fit_loader")
         detector.hyperparameter_space = self.space
+        fit, score, batches = self._prepared()
         self.results_, sign = [], 1 if self.higher_is_better else -1
-        fit, batches = self._prepared()
         for values in itertools.product(*self.space.values()):
-            detector.set_hyperparameters(**(params := dict(zip(self.space, values, strict=True))))
-            fit()
-            self.results_.append({"params": params, "score": self._evaluate(batches)})
+            params = dict(zip(self.space, values, strict=True))
+            fit(detector.set_hyperparameters(**params))
+            self.results_.append({"params": params, "score": self._evaluate(score, batches)})
         finite = [result for result in self.results_ if math.isfinite(result["score"])]
         if not finite:
             raise DataError(f"no combination has a finite {self.metric_name}")
         best = max(finite, key=lambda result: sign * result["score"])
         self.best_params_, self.best_score_ = best["params"], best["score"]
-        detector.set_hyperparameters(**best["params"])
-        fit()
+        fit(detector.set_hyperparameters(**best["params"]))
         return best["params"]
 
-    def _prepared(self) -> tuple[Any, Any]:
-        """Return how to fit, and an iterable of functions that return the scores of a batch, with its labels."""
+    def _prepared(self) -> tuple[Callable[[Detector], Any], Callable[[Any], Tensor], Iterable[Any]]:
+        """Return functions that fit and that score, and the batches to score.
+
+        If the detector scores features or logits, these are the batches, and are computed here.
+        """
         detector: Any = self.detector
-        fit_loader = self.fit_loader or ()
-        part = "encoder" if isinstance(detector, FeaturesDetector) else "model"
-        produce: Any = getattr(detector, part, None)
-        direct = isinstance(detector, FeaturesDetector | LogitsDetector)
-        if not direct or isinstance(detector, GradientDetector) or produce is None:
-            fit = (lambda: detector.fit(fit_loader)) if detector.requires_fit else (lambda: None)
-            return fit, lambda: ((detector.predict(x.to(self.device)), y) for x, y in self.val_loader)
-        kind = "features" if part == "encoder" else "logits"
-        data = extract_features(fit_loader, produce, self.device) if detector.requires_fit else ()
-        fit = (lambda: getattr(detector, f"fit_{kind}")(*data)) if data else (lambda: None)
+        part, kind = (
+            ("encoder", "features") if isinstance(detector, FeaturesDetector) else ("model", "logits")
+        )
+        model: Any = getattr(detector, part, None)
+        by_rows = isinstance(detector, FeaturesDetector | LogitsDetector) and model is not None
+        if not by_rows or isinstance(detector, GradientDetector):
+            return (
+                lambda d: d.fit(self.fit_loader) if d.requires_fit else d,
+                detector.predict,
+                self.val_loader,
+            )
+        train = extract_features(self.fit_loader or (), model, self.device) if detector.requires_fit else ()
         buffer = TensorBuffer()
         with torch.no_grad():
-            for x, y in self.val_loader:
-                buffer.append("z", produce(x.to(self.device)).flatten(1)).append("y", y)
-        rows = buffer["z"], buffer["y"]
-        return fit, lambda: [(getattr(detector, f"predict_{kind}")(rows[0]), rows[1])]
+            for x, y in map(unpack, self.val_loader):
+                buffer.append("rows", apply_model(model, move(x, self.device)).flatten(1)).append("labels", y)
+        return (
+            lambda d: getattr(d, f"fit_{kind}")(*train) if d.requires_fit else d,
+            getattr(detector, f"predict_{kind}"),
+            [(buffer["rows"], buffer["labels"])],
+        )
 
-    def _evaluate(self, batches: Any) -> float:
+    def _evaluate(self, score: Callable[[Any], Tensor], batches: Iterable[Any]) -> float:
         """Return the value of the metric, or NaN if a score is not finite."""
         self.metric.reset()
-        scores: Tensor
-        for scores, labels in batches():
+        for x, labels in map(unpack, batches):
+            scores = score(move(x, self.device))
             if not bool(torch.isfinite(scores).all()):
                 return math.nan
             self.metric.update(scores=scores, labels=labels.to(scores.device))

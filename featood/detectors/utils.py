@@ -1,4 +1,4 @@
-"""Labels, targets and features: the small functions that training scripts import."""
+"""Labels, targets and buffers: the small functions that training scripts import."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ __all__ = [
     "contains_unknown",
     "drop_unknown",
     "estimate_class_centers",
-    "extract_feature_avg",
-    "extract_features",
     "fix_random_seed",
+    "from_rows",
     "is_known",
     "is_unknown",
-    "known_batches",
     "pairwise_distances",
+    "to_np",
 ]
 
 import random
-from collections.abc import Callable, Iterable, Iterator, KeysView
+from collections.abc import Iterable, KeysView
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from featood.errors import DataError, UsageError
+from featood.errors import UsageError
 from featood.losses.distances import class_means
 from featood.numerics.gaussian import squared_distances
 
@@ -82,6 +81,11 @@ def as_rows(logits: Tensor) -> Tensor:
     return logits.movedim(1, -1).reshape(-1, logits.shape[1])
 
 
+def from_rows(values: Tensor, logits: Tensor) -> Tensor:
+    """Return values ``[N]`` of the rows of logits ``[B, C, ...]`` as ``[B, ...]``."""
+    return values.view(logits.shape[0], *logits.shape[2:])
+
+
 def apply_reduction(values: Tensor, reduction: str | None) -> Tensor:
     """Return the mean, the sum, or (``none``) the values."""
     if reduction is None or reduction == "none":
@@ -99,63 +103,6 @@ def pairwise_distances(x: Tensor, y: Tensor | None = None) -> Tensor:
 def estimate_class_centers(embedding: Tensor, target: Tensor, num_centers: int | None = None) -> Tensor:
     """Mean embedding ``[K, D]`` of each class, zero for classes without rows; K is by default the largest plus 1."""
     return class_means(embedding, target.long(), num_centers or int(target.max()) + 1)[0]
-
-
-def known_batches(
-    data_loader: Iterable[tuple[Tensor, Tensor]], device: str | torch.device | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Iterate over the known inputs of a loader, on a device, and their labels.
-
-    Raises
-    ------
-    DataError
-        If there are none.
-    """
-    found = False
-    for x, y in data_loader:
-        if contains_known(y):
-            found = True
-            y, x = drop_unknown(y, x)
-            yield x.to(device), y
-    if not found:
-        raise DataError("the loader has no known inputs (labels of at least 0)")
-
-
-def extract_features(
-    data_loader: Iterable[tuple[Tensor, Tensor]],
-    model: Callable[[Tensor], Tensor],
-    device: str | torch.device | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return outputs ``[N, D]`` and labels ``[N]`` of the known inputs of a loader, on the CPU.
-
-    Parameters
-    ----------
-    data_loader : iterable
-        Batches of inputs and labels; inputs with a negative label are skipped.
-    model : callable
-        Inputs to outputs, which are flattened; it is used in the mode it is in.
-    device : str, optional
-        Device of the inputs.
-
-    Raises
-    ------
-    DataError
-        If there are no known inputs.
-    """
-    buffer = TensorBuffer()
-    with torch.no_grad():
-        for x, y in known_batches(data_loader, device):
-            buffer.append("z", model(x).flatten(1)).append("y", y)
-    return buffer["z"], buffer["y"]
-
-
-def extract_feature_avg(
-    data_loader: Iterable[tuple[Tensor, Tensor]],
-    model: Callable[[Tensor], Tensor],
-    device: str | torch.device | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return :func:`extract_features` of outputs ``[B, C, H, W]`` that are averaged over positions."""
-    return extract_features(data_loader, lambda x: model(x).flatten(2).mean(2), device)
 
 
 class TensorBuffer:
@@ -195,6 +142,11 @@ class TensorBuffer:
         """Remove all rows."""
         self._parts.clear()
         return self
+
+
+def to_np(values: Tensor) -> np.ndarray:
+    """Return a tensor as an array, without gradients."""
+    return values.detach().cpu().numpy()
 
 
 def fix_random_seed(seed: int = 12345) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MonteCarloDropout", "dropout_logits", "dropping", "seeded"]
+__all__ = ["MonteCarloDropout", "dropout_logits", "dropping", "drops", "seeded"]
 
 import contextlib
 import dataclasses
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from featood.extractors.extras import Setting
 
 LAYERS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+def drops(module: nn.Module) -> bool:
+    """Return whether a network has a dropout layer with a positive rate."""
+    return any(isinstance(layer, LAYERS) and layer.p > 0 for layer in module.modules())
 
 
 @contextlib.contextmanager

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["bounded_energy", "energy_bounds"]
+__all__ = ["bounded_energy", "energy_bounds", "energy_penalties"]
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from featood.losses.reductions import mean_over
+
+
+def energy_penalties(
+    energy: Float[Tensor, "B"],
+    labels: Int[Tensor, "B"],
+    low: Float[Tensor, ""] | float,
+    high: Float[Tensor, ""] | float,
+) -> Float[Tensor, "B"]:
+    """``max(E - low, 0)^2`` of each known row, and ``max(high - E, 0)^2`` of each outlier ``[B]``."""
+    return torch.where(labels < 0, high - energy, energy - low).relu().square()
 
 
 def bounded_energy(
@@ -35,8 +45,8 @@ def bounded_energy(
     ----------
     Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020.
     """
-    above, below = (energy - low).relu().square(), (high - energy).relu().square()
-    return mean_over(above, labels >= 0) + mean_over(below, labels < 0)
+    penalties = energy_penalties(energy, labels, low, high)
+    return mean_over(penalties, labels >= 0) + mean_over(penalties, labels < 0)
 
 
 def energy_bounds(

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 __all__ = [
     "background_class",
+    "cross_entropies",
     "cross_entropy",
+    "length_penalties",
     "mixture_outlier_exposure",
     "objectosphere",
     "outlier_exposure",
+    "uniform_cross_entropies",
     "uniform_cross_entropy",
 ]
 
@@ -25,14 +28,34 @@ from torch import Tensor
 from featood.losses.reductions import mean_over
 
 
+def cross_entropies(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """Cross-entropy of each known row, and 0 for outliers ``[B]``."""
+    return F.cross_entropy(logits, labels.clamp(min=-1), reduction="none", ignore_index=-1)
+
+
 def cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, ""]:
     """Mean cross-entropy of the known rows, as a scalar."""
-    return mean_over(F.cross_entropy(logits, labels.clamp(min=0), reduction="none"), labels >= 0)
+    return mean_over(cross_entropies(logits, labels), labels >= 0)
+
+
+def uniform_cross_entropies(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """``-sum_c log p_c / C`` of each outlier, its cross-entropy to the uniform distribution, and 0 for known rows."""
+    return torch.where(labels < 0, logits.logsumexp(1) - logits.mean(1), 0.0)
 
 
 def uniform_cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, ""]:
-    """Mean of ``-sum_c log p_c / C``, the cross-entropy to the uniform distribution, over the outliers."""
-    return mean_over(logits.logsumexp(1) - logits.mean(1), labels < 0)
+    """Mean of :func:`uniform_cross_entropies` over the outliers, as a scalar."""
+    return mean_over(uniform_cross_entropies(logits, labels), labels < 0)
+
+
+def length_penalties(
+    features: Float[Tensor, "B D"], labels: Int[Tensor, "B"], radius: float = 1.0
+) -> Float[Tensor, "B"]:
+    """``max(radius - |z|, 0)^2`` of each known row, and ``|z|^2`` of each outlier ``[B]``."""
+    squared = features.square().sum(1)
+    # the gradient of the square root at zero is NaN; clamping makes it 0
+    short = (radius - squared.clamp(min=1e-12).sqrt()).relu().square()
+    return torch.where(labels < 0, squared, short)
 
 
 def outlier_exposure(
@@ -93,10 +116,8 @@ def objectosphere(
     Dhamija et al., Reducing Network Agnostophobia, NeurIPS 2018.
     """
     parts = outlier_exposure(logits, labels, weight=1.0)
-    squared = features.square().sum(1)
-    # the gradient of the square root at zero is NaN; clamping makes it 0
-    short = (radius - squared.clamp(min=1e-12).sqrt()).relu().square()
-    length = mean_over(short, labels >= 0) + mean_over(squared, labels < 0)
+    penalties = length_penalties(features, labels, radius)
+    length = mean_over(penalties, labels >= 0) + mean_over(penalties, labels < 0)
     return {**parts, "loss": parts["loss"] + weight * length, "length": length}
 
 

@@ -189,10 +189,15 @@ def cauroc(id_scores: ArrayLike, ood_scores: ArrayLike, correct: ArrayLike) -> f
     -------
     float
         Between 0 and 1, higher is better; 0 if no row is classified correctly.
+
+    Raises
+    ------
+    DataError
+        If either side is empty or contains NaN.
     """
-    scores = np.asarray(id_scores)
+    scores, others = checked_scores(id_scores, "ID"), checked_scores(ood_scores, "OOD")
     is_correct = _checked_correct(scores, correct)
-    return auroc(scores[is_correct], ood_scores) if is_correct.any() else 0.0
+    return auroc(scores[is_correct], others) if is_correct.any() else 0.0
 
 
 def oscr(id_scores: ArrayLike, ood_scores: ArrayLike, correct: ArrayLike) -> float:
@@ -200,6 +205,11 @@ def oscr(id_scores: ArrayLike, ood_scores: ArrayLike, correct: ArrayLike) -> flo
 
     The curve is the correct classification rate, which is the share of *all* ID rows that are accepted as their true
     class, against the share of OOD rows accepted.
+
+    Raises
+    ------
+    DataError
+        If either side is empty or contains NaN.
     """
     return cauroc(id_scores, ood_scores, correct) * float(np.mean(np.asarray(correct, bool)))
 

@@ -17,10 +17,14 @@ def checkout(tmp_path):
         dedent("""
         import unittest
         import torch
-        from pytorch_ood.utils import OODMetrics
+        from pytorch_ood.benchmark import Benchmark
+        from pytorch_ood.utils import OODMetrics, no_such_function
         from src import pytorch_ood
         from src.pytorch_ood.detector.energy import EnergyBased
         from tests.helpers import NUMBER
+
+        class Own(Benchmark):
+            pass
 
         class TestSome(unittest.TestCase):
             def test_right(self):
@@ -28,6 +32,13 @@ def checkout(tmp_path):
 
             def test_wrong(self):
                 self.assertIs(OODMetrics, pytorch_ood.EnergyBased)
+
+            def test_any_error(self):
+                with self.assertRaises(Exception):
+                    Own()
+
+            def test_function(self):
+                no_such_function()
 
             @unittest.skip("not today")
             def test_skipped(self):
@@ -68,9 +79,12 @@ def test_outcomes_are_counted_by_file(script, checkout, monkeypatch, capsys):
         for line in shown.splitlines()
         if line.startswith(("tests/", "total"))
     }
-    assert rows["tests/detectors/test_some.py"] == ["1", "1", "0", "1"]
+    assert rows["tests/detectors/test_some.py"] == ["1", "3", "0", "1"]
     assert rows["tests/detectors/test_vim.py"] == ["0", "0", "1", "0"]
     assert rows["tests/test_benchmark.py"] == ["0", "0", "2", "0"]
-    assert rows["total"] == ["1", "1", "3", "1"]
+    assert rows["total"] == ["1", "3", "3", "1"]
     assert "failed: tests/detectors/test_some.py::TestSome::test_wrong: AssertionError" in shown
-    assert "1 of the 5 tests" in shown
+    assert (
+        "test_any_error: featood.detectors has no Benchmark" in shown
+    )  # although the test expects any error
+    assert "1 of the 7 tests" in shown

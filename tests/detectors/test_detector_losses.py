@@ -71,6 +71,16 @@ def test_virtual_outliers_are_drawn_once_the_queues_are_full():
     assert bool(loss(logits, features, y) > first)
 
 
+def test_arguments_of_earlier_versions_are_those_of_the_layer():
+    parts, last = (nn.Linear(1, 2), nn.Linear(3, 1)), nn.Linear(6, 3)
+    loss = d.VirtualOutlierSynthesizingRegLoss(
+        *parts, fc=last, device="cpu", num_classes=3, num_input_last_layer=6
+    )
+    assert loss.queues.shape == (3, 1000, 6)
+    with pytest.warns(UserWarning, match="are those of fc"):
+        assert d.VirtualOutlierSynthesizingRegLoss(*parts, fc=last, num_classes=10).filled.shape == (3,)
+
+
 def test_running_centres_are_means_of_batches():
     centers = d.RunningCenters(3, 2)
     for values, y in (([[1.0, 1.0], [3.0, 3.0], [9.0, 9.0]], [0, 0, -1]), ([[5.0, 5.0], [7.0, 7.0]], [0, 1])):

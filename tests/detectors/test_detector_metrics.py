@@ -54,6 +54,34 @@ def test_void_pixels_are_left_out_and_images_averaged():
     assert found.keys() == set(KEYS)
 
 
+def test_images_lack_what_the_metric_needs():
+    masks = LABELS.view(3, 40).clone()
+    masks[0] = masks[0].clamp(min=0)  # no outliers
+    masks[1] = -1  # no known pixels
+    predictions = torch.zeros_like(masks)
+    metric = d.PerImage(d.MetricCollection([d.Accuracy()])).update(predictions=predictions, labels=masks)
+    assert (metric.metric.needs_id, metric.metric.needs_ood) == (True, False)
+    with pytest.warns(UserWarning, match="1 of 3 images"):
+        found = metric.compute()["ACC"]
+    right = [float((masks[i] == 0)[masks[i] >= 0].double().mean()) for i in (0, 2)]
+    assert found == pytest.approx(sum(right) / 2)
+    with pytest.raises(DataError, match="none of 2 images"):
+        d.PerImage(d.AUROC()).update(SCORES.view(3, 40)[:2], masks[:2]).compute()
+
+
+@pytest.mark.parametrize("positive", ["ood", "id"])
+def test_curves_are_those_of_scikit_learn(positive):
+    outlier, sign = (LABELS < 0).numpy(), 1 if positive == "ood" else -1
+    expected = precision_recall_curve(outlier if sign > 0 else ~outlier, sign * SCORES.numpy())
+    precision, recall, thresholds = d.pr_curve(SCORES, LABELS, positive)
+    assert precision.tolist() == pytest.approx(expected[0].tolist())
+    assert recall.tolist() == pytest.approx(expected[1].tolist())
+    assert (sign * thresholds).tolist() == expected[2].tolist()
+    expected = roc_curve(outlier, SCORES.numpy(), drop_intermediate=False)
+    for values, others in zip(d.roc_curve(SCORES, LABELS), (*expected[:2], expected[2][1:]), strict=True):
+        assert values.tolist() == pytest.approx(others.tolist())
+
+
 def test_batches_are_kept_as_they_were():
     scores, metrics = SCORES.clone(), d.OODMetrics()
     metrics.update(scores, LABELS)
@@ -88,6 +116,23 @@ def test_wrong_inputs_are_explained():
         d.MetricCollection([d.AUROC()]).update(scores=SCORES, labels=LABELS, logits=SCORES)
     with pytest.raises(TypeError, match="scores must be a tensor, not list"):
         d.AUROC().update(SCORES.tolist(), LABELS)
+    for member in (d.AUROC(device="cpu"), d.AUROC(void_label=1)):
+        for around in (d.PerImage, lambda metric: d.MetricCollection([metric])):
+            with pytest.raises(UsageError, match="to the metric around it"):
+                around(member)
+    for around in (d.PerImage, lambda metric: d.MetricCollection([metric])):
+        with pytest.raises(UsageError, match="PerImage takes images"):
+            around(d.PerImage(d.AUROC()))
+    with pytest.raises(UsageError, match="not single values"):
+        d.PerImage(d.AUROC()).update(SCORES[0], LABELS[0])
+    with pytest.raises(TypeError, match="has the inputs scores, labels"):
+        d.PerImage(d.AUROC()).update(SCORES, LABELS, LABELS)
+    with pytest.raises(UsageError, match="'ood' or 'id'"):
+        d.pr_curve(SCORES, LABELS, "out")
+    with pytest.raises(UsageError, match="'ood' or 'id'"):
+        d.AUPR("out")
+    with pytest.raises(UsageError, match="at most 1, not 95"):
+        d.OODMetrics(fpr_at=95)
 
 
 @pytest.mark.parametrize("positive", ["ood", "id"])
@@ -112,5 +157,3 @@ def test_points_of_curves(positive):
         assert r == pytest.approx(float(taken[wanted].double().mean()))
     area = -torch.trapezoid(precision, recall)
     assert d.aupr(scores, labels, positive) == pytest.approx(float(area))
-    with pytest.raises(UsageError, match="positive is 'ood' or 'id'"):
-        d.pr_curve(scores, labels, "unknown")

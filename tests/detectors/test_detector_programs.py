@@ -11,6 +11,7 @@ from featood.detectors import (
     KNN,
     EnergyRegularizedLoss,
     GridSearch,
+    MahalanobisODIN,
     NegativeEnergy,
     OODMetrics,
     WideResNet,
@@ -145,3 +146,9 @@ def test_the_best_hyperparameters_are_found_and_kept():
         GridSearch(detector, None, rows(60, outliers=True)).run()
     with pytest.raises(UsageError, match="nothing to try"):
         GridSearch(NegativeEnergy(classifier()), None, rows(60))
+
+
+def test_the_step_of_a_perturbation_is_searched():
+    search = GridSearch(MahalanobisODIN(classifier()), rows(90), rows(60, outliers=True), {"eps": [0.0, 2.0]})
+    search.run()
+    assert search.results_[0]["score"] != search.results_[1]["score"]

@@ -114,6 +114,19 @@ def test_dropout_scores_are_those_of_many_passes():
         p = torch.stack([net(NEW).softmax(1) for _ in range(2000)]).double()
     assert torch.allclose(found["var"], p.var(0).mean(1), atol=1e-2)
     assert torch.allclose(found["mean"], -p.mean(0).amax(1), atol=4e-2)
+    assert torch.allclose(d.MCD.run_mean(net.eval(), NEW, 2000), p.mean(0), atol=4e-2)
+
+
+def test_passes_of_a_model_without_dropout_are_equal():
+    pixels = seeded(nn.Conv2d(3, 4, 1))
+    x = normal(2, 3, 5, 6)
+    with torch.no_grad():
+        p = pixels(x).softmax(1).double()
+    for mode, expected in (("var", torch.zeros(2, 5, 6).double()), ("mean", -p.amax(1))):
+        with pytest.warns(UserWarning, match="no dropout"):
+            assert torch.allclose(d.MCD(pixels, samples=4, mode=mode)(x), expected)
+    with pytest.warns(UserWarning, match="no dropout"):
+        assert torch.allclose(d.MCD.run_mean(pixels, x, 4), p)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -178,6 +191,9 @@ def test_a_detector_without_a_model_scores_only_representations():
     for use in (lambda: d.EnergyBased(None)(NEW), lambda: d.KNN(None).fit(LOADER), lambda: d.GradNorm(None)):
         with pytest.raises(d.ModelNotSetException):
             use()
+    for use in (lambda: d.PNML(ENCODER, None).fit(LOADER), lambda: d.SHE(ENCODER, None).fit(LOADER)):
+        with pytest.raises(d.ModelNotSetException, match="need the head"):
+            use()
     assert issubclass(d.ModelNotSetException, ValueError)
 
 
@@ -197,8 +213,10 @@ def test_wrong_uses_are_explained():
         d.Mahalanobis(ENCODER).fit([(X, -torch.ones(90))])
     with pytest.raises(UsageError, match=r"torch\.nn\.Linear"):
         d.fDBD(ENCODER, MODEL).fit(LOADER)
-    with pytest.raises(UsageError, match="no dropout layer"):
-        d.MCD(MODEL)(NEW)
+    with pytest.raises(UsageError, match="var or mean"):
+        d.MCD(MODEL, mode="median")
+    with pytest.raises(UsageError, match="at least 2 samples, not 1"):
+        d.MCD(MODEL, samples=1)
     with pytest.raises(UsageError, match="ash-s, ash-p and ash-b"):
         d.ASH(ENCODER, LAST, "ash-x")
     for make in (

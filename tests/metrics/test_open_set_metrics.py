@@ -383,3 +383,12 @@ def test_memory_does_not_depend_on_class_numbers():
     numbers = np.array([7, 900_000, 10**12])  # arrays indexed by these numbers would need terabytes
     plain = open_set_metrics(scores, ood, predicted, others, labels)
     assert open_set_metrics(scores, ood, numbers[predicted], numbers[others], numbers[labels]) == plain
+
+
+@pytest.mark.parametrize("metric", [cauroc, oscr])
+@pytest.mark.parametrize(
+    "sides", [([], [1.0], []), ([1.0], [], [False]), ([np.nan, 1.0], [2.0], [False, True])]
+)
+def test_sides_without_usable_scores_are_an_error(metric, sides):
+    with pytest.raises(DataError):
+        metric(*map(np.asarray, sides))
