@@ -21,8 +21,8 @@ from featood.reporter import TerminalReporter
     "--backbone",
     default="",
     help="cifar-resnet20.akamaster-cifar10, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, "
-    "python:FILE.py:CALLABLE, a bare name, a folder written by featood train, or for texts st:FOLDER or hf:FOLDER; "
-    "featood backbones lists names.",
+    "python:FILE.py:CALLABLE, a bare name, a folder written by featood train, or for texts st:FOLDER or hf:FOLDER, "
+    "for recordings log-mel or torchaudio:NAME; featood backbones lists names.",
 )
 @click.option(
     "--dataset",

@@ -10,6 +10,7 @@ from typing import Any
 
 from featood.errors import UsageError
 from featood.extractors.backbones import (
+    audio_models,
     callables,
     declared,
     nets,
@@ -43,8 +44,8 @@ def resolve_backbone(
         :func:`list_published`), ``tv:NAME`` or ``tv:NAME@WEIGHTS``, ``timm:NAME``,
         ``python:package.module:callable`` or ``python:path/file.py:callable``, or a name without prefix, which is
         searched in this order; a folder written by ``featood train``; ``st:NAME`` or ``hf:NAME``, a folder or the name
-        on the hub of a text model of sentence-transformers or transformers; or ``log-mel``, features of recordings.
-        The module returned by a callable may declare its inputs, see
+        on the hub of a text model of sentence-transformers or transformers; and for recordings ``torchaudio:NAME``, a
+        pipeline of torchaudio, or ``log-mel``. The module returned by a callable may declare its inputs, see
         :func:`~featood.extractors.backbones.declared.declared_parts`.
     weights : str
         A file or folder (see :func:`featood.extractors.weights.read_checkpoint`; ``FILE#ENTRY`` selects one entry of a
@@ -115,6 +116,7 @@ BUILDERS: dict[str, Callable[[str, Request], Built]] = {
     "trained": trained.build,
     "st": text_models.build_encoder,
     "hf": text_models.build_transformer,
+    "torchaudio": audio_models.build_pipeline,
     "audio": declared.build_log_mel,
 }
 FINDERS: dict[str, Callable[[str], bool]] = {
