@@ -23,7 +23,8 @@ from odd_images import write_odd_images
 from PIL import Image
 from torch import Tensor
 
-from featood.data.images.reading import SUFFIXES, Decoding, read_image
+from featood.data.images.reading import Decoding, read_image
+from featood.data.suffixes import IMAGE_SUFFIXES
 from featood.errors import DataError, UsageError
 from featood.extractors.presets import timm_transform, torchvision_transform
 from featood.extractors.transform import Transform
@@ -156,7 +157,7 @@ def main() -> None:
         odd = write_odd_images(Path(folder))
         paths = list(odd)
         for root in given.images:
-            found = sorted(path for path in Path(root).rglob("*") if path.suffix.lower() in SUFFIXES)
+            found = sorted(path for path in Path(root).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
             paths += found[:: max(1, len(found) // given.count)][: given.count]
         pictures = {str(path): Image.open(path).convert("RGB") for path in paths}
         files = [decoded(path) for path in paths]

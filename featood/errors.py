@@ -13,6 +13,9 @@ __all__ = [
 ]
 
 import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class FeatoodError(Exception):
@@ -56,6 +59,23 @@ class Mismatch(FeatoodError):
 def advice(error: OSError) -> str:
     """Return advice for an error of the operating system, or an empty string if there is nothing to add."""
     return _ADVICE.get(error.errno or 0, "")
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Convert any error of a decoder to a DataError of one line that names ``path``.
+
+    Errors not caused by the file (a failing or full disk, lack of memory) are passed through.
+    """
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and advice(error) and not isinstance(error, PermissionError):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{path} cannot be read: {reason}") from error
 
 
 _FULL = "free some space, then run the same command again"

@@ -30,6 +30,12 @@ FLOORS = {
     **dict.fromkeys(("cli", "testing"), 6),
 }
 """The layer of each package, and of each module beside them."""
+FLOORS_OF_DATA = {
+    "catalogue": 3,
+    "masked": 2,
+    **dict.fromkeys(("audio", "images", "tables", "texts"), 1),
+}
+"""The layer of each package in data; modules beside them, which know of no kind of inputs, are below all of them."""
 DOORS = {"__init__", "__main__"}
 """Modules that only open others."""
 MODULES = sorted((ROOT / "featood").glob("*/**/*.py"))
@@ -65,6 +71,26 @@ def test_packages_import_only_from_layers_below(path):
             continue
         beside = FLOORS[mine] == FLOORS[parts[1]] == 0  # modules of the lowest layer may use each other
         assert FLOORS[parts[1]] < FLOORS[mine] or beside, f"{mine} imports {name}"
+
+
+def test_every_package_in_data_has_a_layer():
+    assert {path.parent.name for path in (ROOT / "featood" / "data").glob("*/__init__.py")} == set(
+        FLOORS_OF_DATA
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "featood" / "data").rglob("*.py")),
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_packages_of_data_import_only_from_layers_below(path):
+    mine = path.relative_to(ROOT / "featood" / "data").with_suffix("").parts[0]
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[:2] == ["featood", "data"] and len(parts) > 2 and parts[2] != mine:
+            theirs, own = (FLOORS_OF_DATA.get(package, 0) for package in (parts[2], mine))
+            assert theirs < own or theirs == own == 0, f"{mine} imports {name}"
 
 
 def test_only_one_module_imports_torchvision_and_timm():

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from featood.data import InputSet, available_splits, open_dataset
-from featood.data.images.download import download as download_set
+from featood.data.catalogue.download import download as download_set
 from featood.data.images.generated import noise
 from featood.data.images.image_set import packed_set
 from featood.errors import UsageError

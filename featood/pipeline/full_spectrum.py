@@ -30,7 +30,7 @@ def shifted_names(names: Iterable[str]) -> tuple[list[str], list[str]]:
     UsageError
         If a suite lists out-of-distribution sets.
     """
-    from featood.data.images.suites import list_suites, suite
+    from featood.data.catalogue.suites import list_suites, suite
 
     named, listed = [], []
     for name in names:

@@ -89,7 +89,7 @@ def find_test_sets(
     test = selection.open(selection.test_split(split))
     listed: list[str] = []
     if suites:
-        from featood.data.images.suites import suite
+        from featood.data.catalogue.suites import suite
 
         listed = [name for group in suites for name in suite(group)]
     if not (names or listed):
@@ -292,7 +292,7 @@ def _key(name: str) -> str:
     """Return the name of a dataset in the cache."""
     if PLAIN.fullmatch(name):
         return name
-    from featood.data.images.naming import dataset_key
+    from featood.data.catalogue.registry import dataset_key
 
     return dataset_key(name)
 

@@ -11,7 +11,7 @@ import pytest
 from test_cache import KEY, STORES, make_manifest, make_rows, write_all
 
 from featood.cache import Classifier, FeatureCache
-from featood.errors import CacheCorrupt, Mismatch, MissingPackage, UsageError, advice
+from featood.errors import CacheCorrupt, Mismatch, MissingPackage, UsageError, advice, reading
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "0.1.0"
 LINEAR = Classifier(np.ones((3, 12)), np.zeros(3))
@@ -225,7 +225,6 @@ def test_images_on_a_failing_disk_are_not_left_out(featood, script, tmp_path, to
     "error", [OSError(errno.EIO, "Input/output error"), OSError(errno.ENOSPC, "full"), MemoryError()]
 )
 def test_only_what_is_wrong_with_a_file_is_called_so(error):
-    from featood.data.images.reading import reading
     from featood.errors import DataError
 
     with pytest.raises(type(error)), reading(Path("x.png")):

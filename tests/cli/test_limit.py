@@ -7,7 +7,7 @@ import pytest
 
 from featood.cache import FeatureCache
 from featood.data import near_and_far, open_dataset
-from featood.data.images.naming import dataset_key
+from featood.data.catalogue.registry import dataset_key
 from featood.errors import DataError
 from featood.pipeline.leakage import overlap
 from featood.pipeline.scoring import score

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from featood.data import available_splits, open_dataset
-from featood.data.images.archives import unpack
+from featood.data.archives import unpack
 from featood.errors import DataError
 
 

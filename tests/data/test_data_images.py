@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from featood.data import ImageSet, packed_set
-from featood.data.images.reading import SUFFIXES, Decoding, likely_bits, read_image
+from featood.data.images.reading import Decoding, likely_bits, read_image
+from featood.data.suffixes import IMAGE_SUFFIXES
 from featood.errors import DataError, UsageError
 
 
@@ -209,8 +210,8 @@ def test_files_are_decoded_by_content_not_by_suffix(tmp_path, rgb):
     for name in ("none", "x.jpg", "x.JFIF", "x.txt"):
         Image.fromarray(rgb).save(tmp_path / name, "PNG")
         np.testing.assert_array_equal(read_image(tmp_path / name), rgb)
-    assert {".jpg", ".jfif", ".jpe", ".tif", ".webp"} <= SUFFIXES
-    assert not {".eps", ".ps", ".pdf", ".svg", ".wmf", ".txt", ""} & SUFFIXES
+    assert {".jpg", ".jfif", ".jpe", ".tif", ".webp"} <= IMAGE_SUFFIXES
+    assert not {".eps", ".ps", ".pdf", ".svg", ".wmf", ".txt", ""} & IMAGE_SUFFIXES
 
 
 @pytest.mark.parametrize("name", ["empty.png", "text.png", "short.jpg", "gone.png", "page.jpg", "float.tif"])

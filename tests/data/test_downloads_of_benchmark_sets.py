@@ -9,7 +9,7 @@ from file_server import serving
 from PIL import Image
 
 from featood.data import download, get_entry, list_datasets, open_dataset
-from featood.data.images import registry
+from featood.data.catalogue import registry
 from featood.errors import DataError
 
 

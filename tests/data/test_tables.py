@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from featood.data.images.registry import list_datasets
+from featood.data.catalogue.registry import list_datasets
 from featood.data.tables import Table, assign_parts, fit_scaling, read_table, separate_classes
 from featood.data.tables.sets import find_table, list_tables, open_table, table_noise
 from featood.errors import DataError, UsageError

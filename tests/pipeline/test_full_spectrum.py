@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 import featood as package
 from featood.cache import FeatureCache, FeatureSet, import_arrays
-from featood.data.images import suites
+from featood.data.catalogue import suites
 from featood.errors import UsageError
 from featood.heads import create_head, head_class
 from featood.metrics import cauroc, delong_difference, delong_interval

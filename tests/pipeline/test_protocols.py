@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
-from featood.data.images import suites
+from featood.data.catalogue import suites
 from featood.errors import DataError, UsageError
 from featood.extractors.trainer import held_out_rows
 from featood.heads import create_head

@@ -10,10 +10,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from featood.data.contents import content_digests
-from featood.data.images.folders import FolderKind
-from featood.data.images.reading import reading
+from featood.data.folders import FolderKind
 from featood.data.input_set import InputSet
-from featood.errors import DataError, UsageError
+from featood.errors import DataError, UsageError, reading
 
 SUFFIXES = frozenset((".wav", ".flac", ".ogg"))
 MAX_SECONDS = 3600

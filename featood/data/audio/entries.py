@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from featood.data.audio.audio_set import AudioSet
-from featood.data.images.entry import DatasetEntry
-from featood.data.images.layouts import Loader
+from featood.data.entry import DatasetEntry
+from featood.data.layouts import Loader
 
 _DIGIT = re.compile(r"(\d)_\w+_(\d+)\.wav")
 TEST_TAKES = 5

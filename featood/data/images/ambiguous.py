@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from featood.data.images.image_set import ImageSet, joined_set, packed_set
-from featood.data.images.layouts import Loader
-from featood.data.images.reading import reading
-from featood.errors import DataError
+from featood.data.layouts import Loader
+from featood.errors import DataError, reading
 from featood.readers.tensor_files import TORCH
 
 SAMPLES, LABELS = "amnist_samples.pt", "amnist_labels.pt"

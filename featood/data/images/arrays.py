@@ -16,9 +16,8 @@ from typing import IO
 
 import numpy as np
 
-from featood.data.images.layouts import SPLITS, canonical
-from featood.data.images.reading import reading
-from featood.errors import DataError
+from featood.data.layouts import SPLITS, canonical
+from featood.errors import DataError, reading
 
 _IMAGES = ("images", "image", "imgs", "img", "x", "data", "pixels", "arr_0")
 _LABELS = ("labels", "label", "targets", "target", "y", "arr_1")

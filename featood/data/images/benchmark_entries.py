@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from featood.data.entry import DatasetEntry
+from featood.data.folders import inner_folder
 from featood.data.images import class_groups, class_names, corrupted, fine_grained, formats
-from featood.data.images.entry import DatasetEntry
-from featood.data.images.folders import inner_folder
+from featood.data.images.image_set import FOLDERS
 
 _RGB, _GREY = (32, 32, 3), (28, 28, 1)
 _IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -139,7 +140,8 @@ BENCHMARK_ENTRIES = (
     ),
     _entry(
         "chars74k", "Chars74K", "https://info-ee.surrey.ac.uk/CVSSP/demos/chars74k", 62,
-        folders=("English",), layouts=(partial(inner_folder, names=("Img/GoodImg/Bmp", "English/Img/GoodImg/Bmp")),),
+        folders=("English",),
+        layouts=(partial(inner_folder, kind=FOLDERS, names=("Img/GoodImg/Bmp", "English/Img/GoodImg/Bmp")),),
         files=(
             ("https://info-ee.surrey.ac.uk/CVSSP/demos/chars74k/EnglishImg.tgz", "chars74k.tgz",
              "md5:85d157e0c58f998e1cda8def62bcda0d"),

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 
 from featood.data.images.image_set import ImageSet, packed_set
-from featood.data.images.layouts import Loader
-from featood.data.images.reading import reading
-from featood.errors import DataError
+from featood.data.layouts import Loader
+from featood.errors import DataError, reading
 
 PIXELS = 3 * 32 * 32
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from featood.data.folders import read_folder
 from featood.data.images.arrays import Array
-from featood.data.images.folders import read_folder
 from featood.data.images.formats import idx_files
-from featood.data.images.image_set import ImageSet, packed_set
-from featood.data.images.layouts import Loader
+from featood.data.images.image_set import FOLDERS, ImageSet, packed_set
 from featood.data.images.packed import packed
+from featood.data.layouts import Loader
 from featood.errors import DataError, UsageError
 
 _COMMON = (
@@ -38,7 +38,7 @@ def cifar_corrupted(
     Parameters
     ----------
     folder, split
-        See :mod:`featood.data.images.layouts`.
+        See :mod:`featood.data.layouts`.
     kind : str
         A corruption; ``all`` gives each test image one of the corruptions, drawn with `seed`.
     severity : int
@@ -109,7 +109,7 @@ def imagenet_corrupted(folder: Path, split: str, *, kind: str = ALL, severity: i
         return None
     places = [folder / kind, *sorted(folder.glob(f"*/{kind}"))]
     found = [place / str(severity) for place in places if (place / str(severity)).is_dir()]
-    return partial(read_folder, found[0]) if found else None
+    return partial(read_folder, found[0], FOLDERS) if found else None
 
 
 def noisy_digits(folder: Path, split: str, *, seed: int = 0) -> Loader | None:

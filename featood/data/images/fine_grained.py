@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from featood.data.images.folders import split_folder
-from featood.data.images.image_set import ImageSet
-from featood.data.images.layouts import Loader
+from featood.data.folders import split_folder
+from featood.data.images.image_set import FOLDERS, ImageSet
 from featood.data.images.packed import packed_file
-from featood.data.images.reading import reading
-from featood.errors import DataError
+from featood.data.layouts import Loader
+from featood.errors import DataError, reading
 
 
 def cub(folder: Path, split: str) -> Loader | None:
@@ -81,7 +80,7 @@ def aircraft(folder: Path, split: str) -> Loader | None:
 
 def classes_of(folder: Path, split: str, keep: Callable[[str], bool]) -> Loader | None:
     """Layout of class folders, of which only those whose names `keep` accepts are read; they are renumbered."""
-    loader = split_folder(folder, split)
+    loader = split_folder(folder, split, FOLDERS)
     return None if loader is None else partial(_kept, loader, keep)
 
 

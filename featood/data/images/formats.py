@@ -1,6 +1,6 @@
 """Layouts of particular sets, as distributed by their authors or downloaded by torchvision.
 
-Each is a function of a folder and a split, as in :mod:`featood.data.images.layouts`.
+Each is a function of a folder and a split, as in :mod:`featood.data.layouts`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
+from featood.data.folders import folder_labels, read_folder, split_folder
 from featood.data.images.arrays import npz_arrays
-from featood.data.images.folders import folder_labels, read_folder, split_folder
-from featood.data.images.image_set import ImageSet, packed_set
-from featood.data.images.layouts import Loader
+from featood.data.images.image_set import FOLDERS, ImageSet, packed_set
 from featood.data.images.lists import read_list
 from featood.data.images.pixels import as_pixels
-from featood.data.images.reading import read_image, reading
-from featood.data.images.scanning import subfolders
-from featood.errors import DataError, UsageError
+from featood.data.images.reading import read_image
+from featood.data.layouts import Loader
+from featood.data.scanning import subfolders
+from featood.errors import DataError, UsageError, reading
 
 MAX_BYTES = 1 << 32
 SUM = 20
@@ -112,7 +112,7 @@ def gtsrb(folder: Path, split: str) -> Loader | None:
     """Layout ``GTSRB/Training/<class>/*.ppm``; ``GTSRB/Final_Test/Images/*.ppm`` with ``GT-final_test.csv``."""
     training, test = folder / "GTSRB" / "Training", folder / "GTSRB" / "Final_Test" / "Images"
     if split == "train" and training.is_dir():
-        return partial(read_folder, training)
+        return partial(read_folder, training, FOLDERS)
     table = folder / "GT-final_test.csv"
     if not (split == "test" and table.is_file() and test.is_dir()):
         return None
@@ -146,7 +146,7 @@ def tiny_imagenet(folder: Path, split: str) -> Loader | None:
     if not (path.is_file() and images.is_dir()):
         return None
     if split != "val":
-        return split_folder(folder, split)
+        return split_folder(folder, split, FOLDERS)
 
     def load() -> ImageSet:
         with reading(path):
@@ -168,7 +168,7 @@ def omniglot(folder: Path, split: str) -> Loader | None:
         return None
 
     def load() -> ImageSet:
-        ids = read_folder(inner).ids
+        ids = read_folder(inner, FOLDERS).ids
         with reading(inner):
             return packed_set(255 - np.stack([read_image(inner / name) for name in ids]))
 

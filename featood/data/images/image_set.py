@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ImageSet", "joined_set", "packed_set"]
+__all__ = ["FOLDERS", "ImageSet", "joined_set", "packed_set"]
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from featood.data.contents import content_digests
+from featood.data.folders import FolderKind
 from featood.data.images.reading import Decoding, read_image
 from featood.data.input_set import InputSet
+from featood.data.suffixes import IMAGE_SUFFIXES
 from featood.errors import DataError
 
 
@@ -98,6 +100,10 @@ class ImageSet(InputSet):
         if self.root is not None and self.decoding != Decoding():
             sha.update(repr(self.decoding).encode())
         return sha
+
+
+FOLDERS = FolderKind("images", IMAGE_SUFFIXES, ImageSet)
+"""Folders of images, with or without class folders."""
 
 
 def packed_set(

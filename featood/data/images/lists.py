@@ -18,12 +18,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from featood.data.images.dialects import HEAD, Dialect, read_lines, sniff
+from featood.data.dialects import HEAD, Dialect, read_lines, sniff
 from featood.data.images.image_set import ImageSet
-from featood.data.images.labels import set_labels
-from featood.data.images.layouts import SPLITS, Loader, canonical, choice, find_split, noting
-from featood.data.images.reading import reading
-from featood.errors import DataError
+from featood.data.labels import set_labels
+from featood.data.layouts import SPLITS, Loader, canonical, choice, find_split, noting
+from featood.errors import DataError, reading
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
 BENCHMARK_LISTS = "benchmark_imglist"
@@ -94,7 +93,7 @@ def listed_file(path: Path, roots: Sequence[Path]) -> Loader:
 def read_list(path: Path, root: Path, dialect: Dialect | None = None) -> ImageSet:
     """Read an image list; missing and negative labels are unknown.
 
-    Delimiters, quotes, a header, and names as labels are supported, see :mod:`featood.data.images.dialects`. Class
+    Delimiters, quotes, a header, and names as labels are supported, see :mod:`featood.data.dialects`. Class
     names are numbered over the lists of all splits in the same folder.
 
     Raises

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from featood.data.images.arrays import Array, find_fields, npz_arrays
 from featood.data.images.image_set import ImageSet, packed_set
-from featood.data.images.labels import set_labels
-from featood.data.images.layouts import SPLITS, Loader, canonical, choice, find_split, noting
 from featood.data.images.pixels import as_pixels
-from featood.data.images.reading import reading
-from featood.errors import DataError
+from featood.data.labels import set_labels
+from featood.data.layouts import SPLITS, Loader, canonical, choice, find_split, noting
+from featood.errors import DataError, reading
 from featood.readers.labels import texts_of
 
 

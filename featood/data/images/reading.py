@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "Decoding", "likely_bits", "read_image", "read_values", "reading"]
+__all__ = ["MAX_PIXELS", "Decoding", "likely_bits", "read_image", "read_values"]
 
 import io
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, features
+from PIL import ExifTags, Image
 
-from featood.errors import DataError, UsageError, advice
+from featood.data.suffixes import IMAGE_FORMATS
+from featood.errors import DataError, UsageError, reading
 
-# Other formats are excluded; Pillow's EPS reader, for example, starts another program.
-SUFFIXES_OF = {
-    "PNG": (".png", ".apng"),
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "BMP": (".bmp", ".dib"),
-    "GIF": (".gif",),
-    "PPM": (".pbm", ".pgm", ".ppm", ".pnm"),
-    "TIFF": (".tif", ".tiff"),
-}
-for _format, _feature, _suffixes in (  # optional parts of Pillow
-    ("WEBP", "webp", (".webp",)),
-    ("JPEG2000", "jpg_2000", (".jp2", ".jpx", ".jpf", ".j2k", ".j2c", ".jpc", ".jpeg2000")),
-    ("AVIF", "avif", (".avif",)),
-):
-    if _feature in {*features.modules, *features.codecs} and features.check(_feature):
-        SUFFIXES_OF[_format] = _suffixes
-FORMATS = tuple(SUFFIXES_OF)
-SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes)
+FORMATS = tuple(IMAGE_FORMATS)
 MAX_PIXELS = 89_478_485  # Pillow warns above this number; 256 MiB as RGB
 
 DEPTHS = (8, 10, 12, 14)
@@ -71,23 +55,6 @@ class Decoding:
     def __post_init__(self) -> None:
         if not 8 <= self.bits <= 16:
             raise UsageError(f"the depth of 16-bit images must be 8 to 16 bits, not {self.bits}")
-
-
-@contextmanager
-def reading(path: Path | str) -> Iterator[None]:
-    """Convert any error of a decoder to a DataError of one line that names ``path``.
-
-    Errors not caused by the file (a failing or full disk, lack of memory) are passed through.
-    """
-    try:
-        yield
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and advice(error) and not isinstance(error, PermissionError):
-            raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path} cannot be read: {reason}") from error
 
 
 def read_image(

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from featood.data.images.image_set import ImageSet
-from featood.data.images.naming import checked_name, is_path, path_key
-from featood.data.images.opening import default_data_dir
-from featood.data.images.scanning import Scan, scan
 from featood.data.masked.masked_set import MaskedSet, Meaning
+from featood.data.naming import checked_name, default_data_dir, is_path, path_key
+from featood.data.scanning import Scan, scan
+from featood.data.suffixes import IMAGE_SUFFIXES
 from featood.errors import DataError, UsageError
 
 BINARY = Meaning({0: 0}, outliers=[1], ignored=[255])
@@ -164,7 +164,7 @@ def open_masked(name: str, split: str, data_dir: str | Path | None = None) -> Ma
     folder, layout = _find(name, default_data_dir() if data_dir is None else Path(data_dir))
     if split not in layout.images:
         raise DataError(f"{name} has no split {split!r}, only {', '.join(layout.images)}")
-    paths = sorted(scan(folder, Scan())) if folder.is_dir() else []
+    paths = sorted(scan(folder, Scan(), IMAGE_SUFFIXES)) if folder.is_dir() else []
     masks = _by_key(layout.masks.get(split, "(?!)"), paths)
     used = set(masks.values())
     images = {key: path for key, path in _by_key(layout.images[split], paths).items() if path not in used}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from featood.data.images.entry import DatasetEntry
+from featood.data.entry import DatasetEntry
 from featood.data.texts.files import split_file
 from featood.data.texts.published import named_folders, named_lines
 

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from featood.data.images.dialects import HEAD, read_lines, sniff
-from featood.data.images.folders import FolderKind, whole_folder
-from featood.data.images.labels import set_labels
-from featood.data.images.layouts import SPLITS, Loader, choice, find_split, noting
-from featood.data.images.reading import SUFFIXES as IMAGES
+from featood.data.dialects import HEAD, read_lines, sniff
+from featood.data.folders import FolderKind, whole_folder
+from featood.data.labels import set_labels
+from featood.data.layouts import SPLITS, Loader, choice, find_split, noting
+from featood.data.suffixes import IMAGE_SUFFIXES
 from featood.data.texts.text_set import TextSet, text_set
 from featood.errors import DataError
 from featood.readers import read_columns
@@ -64,7 +64,7 @@ def _lists_images(path: Path) -> bool:
     """Whether the first row names an image, or there is none."""
     head = read_lines(path, HEAD)
     firsts = [next(dialect.rows(head), (0, "", ""))[1] for dialect in sniff(head)]
-    return not any(firsts) or any(Path(first).suffix.lower() in IMAGES for first in firsts)
+    return not any(firsts) or any(Path(first).suffix.lower() in IMAGE_SUFFIXES for first in firsts)
 
 
 def lines_file(path: Path) -> TextSet:
@@ -170,4 +170,4 @@ def class_folders(folder: Path, split: str, lenient: bool = False) -> Loader | N
     """Layout of class folders in FOLDER itself, as ``test``; text files beside them may describe anything."""
     if any(path.suffix.lower() in LINES for path in folder.iterdir()):
         return None
-    return whole_folder(folder, split, lenient, FOLDERS)
+    return whole_folder(folder, split, FOLDERS, lenient)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from featood.data.images.folders import read_folder
-from featood.data.images.labels import set_labels
-from featood.data.images.layouts import Loader
+from featood.data.folders import read_folder
+from featood.data.labels import set_labels
+from featood.data.layouts import Loader
 from featood.data.texts.files import decoded, folder_kind, lines_file, lines_of
 from featood.data.texts.text_set import TextSet, text_set
 from featood.errors import DataError
@@ -77,4 +77,4 @@ def _labelled_lines(path: Path, classes: tuple[str, ...]) -> TextSet:
 def named_folders(folder: Path, split: str, folders: Mapping[str, str]) -> Loader | None:
     """Layout of one folder per split under its published name, with class folders of files."""
     inner = folder / folders.get(split, "-")
-    return partial(read_folder, inner, None, False, _POSTS) if inner.is_dir() else None
+    return partial(read_folder, inner, _POSTS) if inner.is_dir() else None

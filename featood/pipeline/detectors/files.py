@@ -12,7 +12,7 @@ from typing import Any
 
 from featood.data import Decoding, ImageSet, open_images
 from featood.data.images.lists import LIST_SUFFIXES
-from featood.data.images.reading import SUFFIXES
+from featood.data.suffixes import IMAGE_SUFFIXES
 from featood.errors import DataError
 from featood.files import replacing
 from featood.pipeline.detectors.detector import Detector, Prediction
@@ -48,10 +48,10 @@ def image_sets(
             found = sorted(
                 str(inside)
                 for inside in path.rglob("*")
-                if inside.suffix.lower() in SUFFIXES and inside.is_file()
+                if inside.suffix.lower() in IMAGE_SUFFIXES and inside.is_file()
             )
             if not found:
-                raise DataError(f"{name} has no images ({', '.join(sorted(SUFFIXES)[:6])}, ...)")
+                raise DataError(f"{name} has no images ({', '.join(sorted(IMAGE_SUFFIXES)[:6])}, ...)")
             files += found
         elif path.is_file() and path.suffix.lower() in SETS:
             if files:

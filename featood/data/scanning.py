@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from featood.data.images.reading import SUFFIXES, reading
+from featood.errors import reading
 
 _COMPANIONS = ("thumbs.db", "desktop.ini")
 _SIDE_FILES = frozenset(
@@ -56,12 +56,12 @@ class Scan:
         return notes
 
 
-def has_files(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> bool:
-    """Whether there is a file with one of some suffixes, by default those of images, below a folder."""
+def has_files(folder: Path, suffixes: frozenset[str]) -> bool:
+    """Whether there is a file with one of some suffixes below a folder."""
     return next(scan(folder, Scan(), suffixes), None) is not None
 
 
-def scan(folder: Path, found: Scan, suffixes: frozenset[str] = SUFFIXES) -> Iterator[str]:
+def scan(folder: Path, found: Scan, suffixes: frozenset[str]) -> Iterator[str]:
     """Yield the relative paths of such files below ``folder``, and record in ``found`` what is left out.
 
     Links are followed, but each folder is read once.

@@ -1,4 +1,4 @@
-"""Downloading sets of images: by torchvision, or from the addresses of their files."""
+"""Downloading sets: by torchvision, or from the addresses of their files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from featood.data.images.entry import DatasetEntry
-from featood.data.images.opening import available_splits, default_data_dir
-from featood.data.images.registry import get_entry
+from featood.data.catalogue.opening import available_splits
+from featood.data.catalogue.registry import get_entry
+from featood.data.entry import DatasetEntry
+from featood.data.naming import default_data_dir
 from featood.downloads import download_file
 from featood.errors import DataError
 from featood.files import make_folder

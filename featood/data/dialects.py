@@ -1,4 +1,4 @@
-"""Dialects of image lists: the delimiter, and the columns of path and label."""
+"""Dialects of lists of files: the delimiter, and the columns of path and label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from featood.data.images.reading import SUFFIXES, reading
+from featood.data.suffixes import IMAGE_SUFFIXES
+from featood.errors import reading
 
 HEAD = 1 << 16
 _MARKS = "\t;,|"
@@ -20,7 +21,7 @@ _PATHS = ("path", "paths", "filepath", "imagepath", "imgpath", "filename", "file
           "imagefile", "imagename", "name", "imageid", "idcode", "id")  # fmt: skip
 _LABELS = ("label", "labels", "target", "targets", "class", "classes", "classid", "labelid", "category",
            "classname", "labelname", "y", "species", "diagnosis")  # fmt: skip
-_PATH = re.compile(rf"(.+(?:{'|'.join(map(re.escape, sorted(SUFFIXES)))}))(?:\s+(.*))?", re.IGNORECASE)
+_PATH = re.compile(rf"(.+(?:{'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))}))(?:\s+(.*))?", re.IGNORECASE)
 _QUOTED = re.compile(r"([\"'])(.+?)\1(?:\s+(.*))?")
 
 
@@ -126,7 +127,7 @@ def _split(line: str) -> list[str]:
 
 
 def _is_image(cell: str) -> bool:
-    return os.path.splitext(cell)[1].lower() in SUFFIXES
+    return os.path.splitext(cell)[1].lower() in IMAGE_SUFFIXES
 
 
 def _numbers_rows(cells: list[str]) -> bool:

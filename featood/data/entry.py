@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from featood.data.images.layouts import Layout, Loader
 from featood.data.input_set import InputSet
+from featood.data.layouts import Layout, Loader
 
 
 @dataclass(frozen=True, kw_only=True)

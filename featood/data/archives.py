@@ -1,4 +1,4 @@
-"""Unpacking of untrusted archives of images."""
+"""Unpacking of untrusted archives."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from featood.data.images.reading import reading
-from featood.errors import DataError
+from featood.errors import DataError, reading
 from featood.files import create, make_folder, scratch_folder
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")

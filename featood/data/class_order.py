@@ -10,17 +10,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from featood.data.images.dialects import read_lines
-from featood.data.images.folders import folder_labels
-from featood.data.images.image_set import ImageSet
-from featood.data.images.reading import reading
-from featood.data.images.scanning import some
-from featood.errors import DataError
+from featood.data.dialects import read_lines
+from featood.data.folders import folder_labels
+from featood.data.input_set import InputSet
+from featood.data.scanning import some
+from featood.errors import DataError, reading
 
+Inputs = TypeVar("Inputs", bound=InputSet)
 ClassOrder = Sequence[str] | str | os.PathLike[str]
 _INDEX_FIRST = re.compile(r"(?P<index>\d+)[\s,;:]+(?P<name>\S.*)")
 _INDEX_LAST = re.compile(r"(?P<name>.*\S)[\s,;:]+(?P<index>\d+)")
@@ -95,7 +95,7 @@ def _distinct(names: tuple[str, ...], where: object) -> tuple[str, ...]:
     return names
 
 
-def apply_class_order(images: ImageSet, names: Sequence[str]) -> ImageSet:
+def apply_class_order(images: Inputs, names: Sequence[str]) -> Inputs:
     """Renumber the classes of a set by a list of names.
 
     Named classes (class folders, even a single one, and names in a list or an array) are matched by name. If the set
@@ -103,20 +103,20 @@ def apply_class_order(images: ImageSet, names: Sequence[str]) -> ImageSet:
 
     Parameters
     ----------
-    images : ImageSet
+    images : InputSet
         The set.
     names : sequence of str
         Names of all classes in the order of their indices; may include classes that the set lacks.
 
     Returns
     -------
-    ImageSet
+    InputSet
         Its ``classes`` are ``names``.
 
     Raises
     ------
     DataError
-        If a class that has images is not among the names.
+        If a class that has inputs is not among the names.
     """
     names = tuple(names)
     images = _labelled_by_folder(images, names)
@@ -146,7 +146,7 @@ def apply_class_order(images: ImageSet, names: Sequence[str]) -> ImageSet:
     return images.with_classes(np.array([rank.get(name, -1) for name in own]), names).with_notes(*notes)
 
 
-def _labelled_by_folder(images: ImageSet, names: Sequence[str]) -> ImageSet:
+def _labelled_by_folder(images: Inputs, names: Sequence[str]) -> Inputs:
     """Use folders as classes if all their names are in the list, such as a single class folder."""
     folders = sorted({name.rpartition("/")[0].partition("/")[0] for name in images.ids})
     if images.labels is not None or images.root is None or not set(folders) <= set(names):

@@ -1,23 +1,18 @@
-"""Registered sets of images, texts and recordings."""
+"""Registered sets of images; those of benchmarks are in :mod:`featood.data.images.benchmark_entries`."""
 
 from __future__ import annotations
 
-__all__ = ["DatasetEntry", "get_entry", "list_datasets"]
+__all__ = ["IMAGE_ENTRIES"]
 
-import difflib
 from functools import partial
 from typing import Any
 
-from featood.data.audio.entries import AUDIO_ENTRIES
+from featood.data.entry import DatasetEntry
+from featood.data.folders import inner_folder
 from featood.data.images import ambiguous, class_names, formats, generated
-from featood.data.images.benchmark_entries import BENCHMARK_ENTRIES
 from featood.data.images.cifar import cifar10, cifar100
-from featood.data.images.entry import DatasetEntry
-from featood.data.images.folders import inner_folder
+from featood.data.images.image_set import FOLDERS
 from featood.data.images.lists import image_list
-from featood.data.tables.sets import refuse_table
-from featood.data.texts.entries import TEXT_ENTRIES
-from featood.errors import UsageError
 
 _GREY, _RGB = (28, 28, 1), (32, 32, 3)
 _TRAIN_TEST, _TRAIN_VAL_TEST = ("train", "test"), ("train", "val", "test")
@@ -63,7 +58,7 @@ def _mnist_like(name: str, title: str, source: str, names: tuple[str, ...], **de
     return _entry(name, title, source, len(names), **(defaults | details))
 
 
-_ENTRIES = (
+IMAGE_ENTRIES = (
     _entry(
         "cifar10", "CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar.html", 10,
         shape=_RGB, splits=_TRAIN_TEST, folders=("cifar-10-batches-py", "cifar-10-batches-bin"), layouts=(cifar10,),
@@ -196,7 +191,7 @@ _ENTRIES = (
     ),
     _entry(
         "ninco", "NINCO", "https://github.com/j-cb/NINCO", folders=("NINCO/NINCO_OOD_classes", "NINCO_OOD_classes"),
-        layouts=(partial(inner_folder, names=("NINCO_OOD_classes", "NINCO/NINCO_OOD_classes")),),
+        layouts=(partial(inner_folder, kind=FOLDERS, names=("NINCO_OOD_classes", "NINCO/NINCO_OOD_classes")),),
         lists=dict.fromkeys(_LARGE, "ninco"),
         files=(
             ("https://zenodo.org/record/8013288/files/NINCO_all.tar.gz", "ninco.tar.gz",
@@ -219,29 +214,3 @@ _ENTRIES = (
     ),
     _entry("noise", "Noise", "generated", shape=_RGB, splits=_TRAIN_TEST, generate=generated.noise),
 )  # fmt: skip
-
-_BY_NAME = {entry.name: entry for entry in (*_ENTRIES, *BENCHMARK_ENTRIES, *TEXT_ENTRIES, *AUDIO_ENTRIES)}
-
-
-def list_datasets() -> list[DatasetEntry]:
-    """List all entries."""
-    return list(_BY_NAME.values())
-
-
-def get_entry(name: str) -> DatasetEntry:
-    """Find the entry of a set; case, ``_`` for ``-`` and a selector after a colon are ignored.
-
-    Raises
-    ------
-    UsageError
-        If there is none; the message suggests the closest names, or says that it is a table.
-    """
-    entry = _BY_NAME.get(name.partition(":")[0].lower().replace("_", "-"))
-    if entry is None:
-        refuse_table(name)
-        near = difflib.get_close_matches(name.lower(), _BY_NAME, n=3)
-        hint = f"did you mean {', '.join(near)}" if near else "see `featood datasets`"
-        raise UsageError(
-            f"no dataset is named {name!r}: {hint}, or ./folder for a folder of images, texts or recordings?"
-        )
-    return entry

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from featood.data.images.suites import suite
+from featood.data.catalogue.suites import suite
 from featood.errors import UsageError
 
 LIST = Path(__file__).with_suffix(".toml")

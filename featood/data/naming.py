@@ -1,43 +1,22 @@
-"""Names of sets of images."""
+"""Names and paths of sets."""
 
 from __future__ import annotations
 
-__all__ = ["StrPath", "checked_name", "dataset_key", "is_path", "path_key"]
+__all__ = ["StrPath", "checked_name", "default_data_dir", "is_path", "path_key"]
 
 import hashlib
 import os
 import re
 from pathlib import Path, PureWindowsPath
 
-from featood.data.images.registry import get_entry
-from featood.data.selection import split_limit, with_limit
 from featood.errors import UsageError
 
 StrPath = str | os.PathLike[str]
 
 
-def dataset_key(name: StrPath) -> str:
-    """Return the name that :func:`featood.data.open_dataset` gives to a set, without opening it.
-
-    A path, which need not exist, becomes the name of its last folder with a hash; registered names are normalised;
-    other names stay unchanged.
-
-    Raises
-    ------
-    UsageError
-        If it cannot be the name of a set.
-    """
-    name, limit = split_limit(name)
-    if limit:
-        return with_limit(dataset_key(name), limit)
-    text = checked_name(name)
-    if is_path(name):
-        return path_key(Path(os.path.expanduser(text)))
-    base, colon, selector = text.partition(":")
-    try:
-        return get_entry(base).name + colon + selector
-    except UsageError:
-        return text
+def default_data_dir() -> Path:
+    """Return the folder of sets: the environment variable FEATOOD_DATA, or ``./data``."""
+    return Path(os.environ.get("FEATOOD_DATA") or "data")
 
 
 def checked_name(name: StrPath) -> str:

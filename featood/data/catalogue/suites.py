@@ -7,7 +7,7 @@ __all__ = ["list_suites", "near_and_far", "suite"]
 import difflib
 from collections.abc import Iterable, Sequence
 
-from featood.data.images.naming import dataset_key
+from featood.data.catalogue.registry import dataset_key
 from featood.data.selection import split_limit
 from featood.errors import UsageError
 

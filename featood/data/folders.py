@@ -1,9 +1,8 @@
-"""Folders of images or other inputs, with or without class folders."""
+"""Folders of inputs of any kind, with or without class folders."""
 
 from __future__ import annotations
 
 __all__ = [
-    "IMAGES",
     "FolderKind",
     "folder_labels",
     "inner_folder",
@@ -19,10 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from featood.data.images.image_set import ImageSet
-from featood.data.images.layouts import SPLITS, Loader, choice, find_split, noting
-from featood.data.images.reading import SUFFIXES
-from featood.data.images.scanning import Scan, has_files, scan, some, subfolders
+from featood.data.layouts import SPLITS, Loader, choice, find_split, noting
+from featood.data.scanning import Scan, has_files, scan, some, subfolders
 from featood.errors import DataError
 
 
@@ -35,35 +32,32 @@ class FolderKind(NamedTuple):
     """Makes the set from ``ids`` and ``root``, and ``labels``, ``classes`` and ``notes``."""
 
 
-IMAGES = FolderKind("images", SUFFIXES, ImageSet)
-
-
-def split_folder(folder: Path, split: str, lenient: bool = False, kind: FolderKind = IMAGES) -> Loader | None:
+def split_folder(folder: Path, split: str, kind: FolderKind, lenient: bool = False) -> Loader | None:
     """Layout ``FOLDER/<split>/``, with labels from ``<class>/*``.
 
-    The label is the rank of the class among the class folders of all splits. Images without class folders, or within a
+    The label is the rank of the class among the class folders of all splits. Inputs without class folders, or within a
     single folder, have no labels. See :func:`read_folder` for ``lenient``.
     """
     inner = _split_folders(folder, kind).get(split) if split in SPLITS else find_split(folder, split)
     if inner is None or not has_files(inner, kind.suffixes):
         return None
-    return noting(partial(read_folder, inner, folder, lenient, kind), *choice(inner, split))
+    return noting(partial(read_folder, inner, kind, folder, lenient), *choice(inner, split))
 
 
-def whole_folder(folder: Path, split: str, lenient: bool = False, kind: FolderKind = IMAGES) -> Loader | None:
+def whole_folder(folder: Path, split: str, kind: FolderKind, lenient: bool = False) -> Loader | None:
     """Layout of FOLDER itself as ``test``, if it has no folders named like splits."""
     if split != "test" or _split_folders(folder, kind) or not has_files(folder, kind.suffixes):
         return None
-    return partial(read_folder, folder, None, lenient, kind)
+    return partial(read_folder, folder, kind, lenient=lenient)
 
 
-def inner_folder(folder: Path, split: str, names: Sequence[str]) -> Loader | None:
+def inner_folder(folder: Path, split: str, kind: FolderKind, names: Sequence[str]) -> Loader | None:
     """Layout of a folder within FOLDER, the first of `names` that exists, as ``test``."""
     found = next((folder / name for name in names if (folder / name).is_dir()), None)
-    return None if found is None or split != "test" else partial(read_folder, found)
+    return None if found is None or split != "test" else partial(read_folder, found, kind)
 
 
-def _split_folders(folder: Path, kind: FolderKind = IMAGES) -> dict[str, Path]:
+def _split_folders(folder: Path, kind: FolderKind) -> dict[str, Path]:
     """Find the folders named like splits.
 
     ``valid`` or ``dev`` may also be a class: it counts as one if it is the only such folder among others with
@@ -78,10 +72,8 @@ def _split_folders(folder: Path, kind: FolderKind = IMAGES) -> dict[str, Path]:
     return found
 
 
-def read_folder(
-    folder: Path, base: Path | None = None, lenient: bool = False, kind: FolderKind = IMAGES
-) -> Any:
-    """Read every image, or other input, below ``folder``, in the order of their paths.
+def read_folder(folder: Path, kind: FolderKind, base: Path | None = None, lenient: bool = False) -> Any:
+    """Read every input of a kind below ``folder``, in the order of their paths.
 
     Class folders are numbered in the order of their names, or numerically if these are 0 to C-1 or 1 to C.
 
@@ -89,17 +81,17 @@ def read_folder(
     ----------
     folder : Path
         The folder of one split.
+    kind : FolderKind
+        What to read.
     base : Path, optional
         The parent folder; classes of its other splits are included, so that an index is the same class in all splits.
     lenient : bool
-        Also number class folders without images in any split, for callers that match classes by name.
-    kind : FolderKind
-        What to read.
+        Also number class folders without inputs in any split, for callers that match classes by name.
 
     Raises
     ------
     DataError
-        If there are class folders without images, and not `lenient`: whether they are classes is unknown.
+        If there are class folders without inputs, and not `lenient`: whether they are classes is unknown.
     """
     found = Scan()
     ids = tuple(sorted(scan(folder, found, kind.suffixes)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["available_splits", "default_data_dir", "image_list_of", "open_dataset", "open_images"]
+__all__ = ["available_splits", "image_list_of", "open_dataset", "open_images"]
 
 import os
 import re
@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from featood.data.archives import ARCHIVE_SUFFIXES, unpack
 from featood.data.audio import audio_set
-from featood.data.images.archives import ARCHIVE_SUFFIXES, unpack
-from featood.data.images.class_order import ClassOrder, apply_class_order, read_class_order
-from featood.data.images.folders import IMAGES, FolderKind, split_folder, whole_folder
-from featood.data.images.image_set import ImageSet
-from featood.data.images.layouts import SPLITS, Layout, Loader, canonical, noting
+from featood.data.catalogue.registry import get_entry
+from featood.data.class_order import ClassOrder, apply_class_order, read_class_order
+from featood.data.entry import DatasetEntry
+from featood.data.folders import FolderKind, split_folder, whole_folder
+from featood.data.images import image_set
 from featood.data.images.lists import (
     BENCHMARK_LISTS,
     BENCHMARK_ROOTS,
@@ -25,15 +26,14 @@ from featood.data.images.lists import (
     image_list,
     listed_file,
 )
-from featood.data.images.naming import StrPath, checked_name, is_path, path_key
 from featood.data.images.packed import packed, packed_file, packed_splits
-from featood.data.images.reading import reading
-from featood.data.images.registry import DatasetEntry, get_entry
 from featood.data.input_set import InputSet
+from featood.data.layouts import SPLITS, Layout, Loader, canonical, noting
+from featood.data.naming import StrPath, checked_name, default_data_dir, is_path, path_key
 from featood.data.selection import evenly_spaced, keyword_options, select_classes, split_limit
 from featood.data.tables.sets import refuse_table
 from featood.data.texts import files as text_files
-from featood.errors import DataError, UsageError
+from featood.errors import DataError, UsageError, reading
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9.,=_-]+)?")
 _LISTED = re.compile(r"list=([\w-]+)")
@@ -49,11 +49,6 @@ class _Source:
     groups: list[list[tuple[Path, Layout]]]
     classes: str = ""  # the class selector, if any
     listed: str = ""  # the folder of the image list, if one is named
-
-
-def default_data_dir() -> Path:
-    """Return the folder of sets: the environment variable FEATOOD_DATA, or ``./data``."""
-    return Path(os.environ.get("FEATOOD_DATA") or "data")
 
 
 def open_dataset(
@@ -80,9 +75,9 @@ def open_dataset(
         By default ``test``, otherwise ``val``, otherwise the first available split. Other usual names such as
         ``validation`` are recognised.
     data_dir : path, optional
-        Default: :func:`default_data_dir`. Archives in it (``LSUN.tar.gz``) are unpacked.
+        Default: :func:`featood.data.default_data_dir`. Archives in it (``LSUN.tar.gz``) are unpacked.
     class_order : sequence of str or path, optional
-        Names of the classes in the order of their indices; see :mod:`featood.data.images.class_order`.
+        Names of the classes in the order of their indices; see :mod:`featood.data.class_order`.
 
     Returns
     -------
@@ -151,7 +146,7 @@ def open_images(
     split: str | None = None,
     data_dir: StrPath | None = None,
     class_order: ClassOrder | None = None,
-) -> ImageSet:
+) -> image_set.ImageSet:
     """Open a set of images, for what texts and recordings cannot be used for; see :func:`open_dataset`.
 
     Raises
@@ -160,7 +155,7 @@ def open_images(
         If it is a set of texts or recordings.
     """
     found = open_dataset(name, split, data_dir, class_order)
-    if not isinstance(found, ImageSet):
+    if not isinstance(found, image_set.ImageSet):
         raise UsageError(f"{name} is a set of {found.kind}, and images are needed here")
     return found
 
@@ -242,7 +237,11 @@ def _parts(entry: DatasetEntry, root: Path, ordered: bool, selector: str) -> lis
     if selector:
         return [own]
     folder = root / entry.name
-    general: list[Layout] = [packed, image_list, partial(split_folder, lenient=ordered)]
+    general: list[Layout] = [
+        packed,
+        image_list,
+        partial(split_folder, kind=image_set.FOLDERS, lenient=ordered),
+    ]
     return [own, [(folder, layout) for layout in general if folder.is_dir()], *_openood(entry, root)]
 
 
@@ -271,14 +270,14 @@ def _groups_in(folders: list[Path], entry: DatasetEntry, ordered: bool) -> list[
     groups: list[list[tuple[Path, Layout]]] = []
     # of each kind: layouts before and after those of the entry, and that of a folder without splits
     forms: tuple[tuple[FolderKind, list[Layout], list[Layout], Callable[..., Loader | None]], ...] = (
-        (IMAGES, [packed], [image_list], whole_folder),
+        (image_set.FOLDERS, [packed], [image_list], partial(whole_folder, kind=image_set.FOLDERS)),
         (text_files.FOLDERS, [], [text_files.split_file], text_files.class_folders),
         (audio_set.FOLDERS, [], [], partial(whole_folder, kind=audio_set.FOLDERS)),
     )
     for kind, first, then, whole in forms:
         if entry.kind not in ("", kind.title):
             continue
-        divided = partial(split_folder, lenient=ordered, kind=kind)
+        divided = partial(split_folder, kind=kind, lenient=ordered)
         explicit: list[Layout] = [*first, *entry.layouts, *then, divided]
         groups.append([(folder, layout) for layout in explicit for folder in folders])
         groups.append([(folder, partial(whole, lenient=ordered)) for folder in folders])

@@ -1,0 +1,1 @@
+"""Sets by name: the registry, suites and benchmarks, opening and downloading."""
