@@ -15,6 +15,9 @@ if all(importlib.util.find_spec(name) for name in ("beartype", "jaxtyping")):
     CHECKED = ("decisions", "energies", "flows", "losses", "metrics", "nets", "numerics")
     install_import_hook([f"featood.{name}" for name in CHECKED], "shape_checks.checked")
 
+for name in ("FEATOOD_DATA", "FEATOOD_CACHE"):  # tests neither read nor write the folders of who runs them
+    os.environ.pop(name, None)
+
 settings.register_profile(
     "untimed", deadline=None
 )  # the duration of an example is meaningless on a busy machine

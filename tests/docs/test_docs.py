@@ -274,7 +274,8 @@ def needs_dataset(command: str) -> bool:
 
 
 @pytest.mark.parametrize("name", coverage_pages.read_peers())
-def test_commands_for_methods_of_other_libraries_parse(name):
+def test_commands_for_methods_of_other_libraries_parse(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     methods = coverage_pages.read_peers()[name].methods
     assert len({method.name for method in methods}) == len(methods)
     for method in methods:
@@ -298,7 +299,8 @@ def names_of_sets(command: str) -> list[str]:
 
 
 @pytest.mark.parametrize("key", pytorch_ood_pages.read_sections())
-def test_what_stands_for_a_name_of_pytorch_ood_exists(key):
+def test_what_stands_for_a_name_of_pytorch_ood_exists(key, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     methods = pytorch_ood_pages.read_sections()[key].methods
     assert len({method.name for method in methods}) == len(methods)
     for method in methods:
