@@ -37,9 +37,6 @@ METADATA = "finds classes by their module, and tests metadata, which are cards o
 EXPLAINED = {
     "tests/dataset/test_datasets.py*": ONLINE + "addresses of data sets",
     "tests/model/test_pretrained.py*": ONLINE + "downloads weights",
-    "tests/test_imagenet?00.py*": BENCHMARKS,
-    "tests/test_benchmark_ssb.py::*OSCR*": "",
-    "tests/test_benchmark*.py*": BENCHMARKS,
     "tests/test_info.py*": METADATA,
     "tests/detectors/test_vim.py::*test_logits": "calls a private method",
     "tests/detectors/test_react.py::*test_input": EARLIER + "the threshold was 1, and is fitted now",
