@@ -64,7 +64,7 @@ class _OpenOOD(_OfSets):
     tuned_on: ClassVar[str]
     """Set of the outliers of `validation_set`."""
     parameters = _OfSets.parameters | {
-        "root": "Folder of the images of OpenOOD, and of its image lists, ``benchmark_imglist/``, whose rows are used.",
+        "root": "Folder of the image lists of OpenOOD, ``benchmark_imglist/``, and of their images.",
         "download": "Has no effect: the error says what is missing, and where to put it.",
     }
 

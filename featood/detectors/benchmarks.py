@@ -110,8 +110,8 @@ def _scored(
     if isinstance(detector, LogitsDetector) and detector.model is not None:
         logits, labels = _outputs(detector.model, loader, device, kept)
         return detector.predict_logits(logits.to(device)), labels, logits.argmax(1)
-    encodes = isinstance(detector, FeaturesDetector) and not isinstance(detector, GradientDetector)
-    if encodes and detector.encoder is not None:
+    differentiates = isinstance(detector, GradientDetector)
+    if isinstance(detector, FeaturesDetector) and not differentiates and detector.encoder is not None:
         features, labels = _outputs(detector.encoder, loader, device, kept)
         return detector.predict_features(features.to(device)), labels
     return _collected(detector, loader, device)

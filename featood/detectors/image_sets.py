@@ -205,8 +205,8 @@ SETS: Mapping[str, tuple[type[_Images], str, bool]] = {
 LACKING = {
     "FishyScapes": "its images are not published, only differences to those of Cityscapes: write the sums, and read "
     "them by featood.data.masked.layouts.open_masked as a folder with masks",
-    "SuMNIST": "the boxes of its digits are not read: featood.data.open_dataset('sumnist') has the images, and whether "
-    "their sum is 20",
+    "SuMNIST": "its boxes of digits are not read: featood.data.open_dataset('sumnist') has the images, and whether the "
+    "sum is 20",
     "TinyImages": "its authors withdrew the 80 million images: TinyImages300k has the selection that is in use",
 }
 """Names of pytorch-ood that cannot be used, and why."""
