@@ -142,9 +142,8 @@ class Outcomes:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the outcome of a test: that of its subtests and call, or of the set-up if there was no call."""
-        if (
-            self.found.get(report.nodeid) == "failed"
-        ):  # pytest reports a test as passed after a failed subtest
+        # a test is reported as passed after a subtest that failed
+        if self.found.get(report.nodeid) == "failed":
             return
         if report.when == "call" or report.outcome != "passed":
             # a test that expects any error would pass with a name that is lacking
