@@ -9,16 +9,17 @@ __all__ = ["BENCHMARKS", "MEDICAL"]
 
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
-from pathlib import Path as Folder
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from torch.utils.data import ConcatDataset, Dataset
 
 from featood.data import available_splits, benchmark, get_entry
+from featood.data.images.naming import StrPath
 from featood.detectors.benchmarks import Benchmark
 from featood.detectors.generated import make_class
 from featood.detectors.image_sets import ImageListDataset, train_of_imagenet
-from featood.detectors.rows import Function, Path, Rows, open_rows
+from featood.detectors.rows import Function, Rows, open_rows
 from featood.detectors.utils import ToRGB, ToUnknown
 from featood.errors import DataError
 
@@ -34,7 +35,7 @@ class _OfSets(Benchmark):
         "download": "Whether to download sets that are missing.",
     }
 
-    def __init__(self, root: Path, transform: Function, download: bool = False) -> None:
+    def __init__(self, root: StrPath, transform: Function, download: bool = False) -> None:
         self.root, self.transform, self.download = root, partial(_in_colour, transform), download
         self.ood_names = list(self.sets)
         self.test_in = self._open(benchmark(self.name).dataset, "test")
@@ -51,12 +52,12 @@ class _OfSets(Benchmark):
 
 
 class _Downloaded(_OfSets):
-    def __init__(self, root: Path, transform: Function) -> None:
+    def __init__(self, root: StrPath, transform: Function) -> None:
         super().__init__(root, transform, download=True)
 
 
 class _NotDownloaded(_OfSets):
-    def __init__(self, root: Path, transform: Function) -> None:
+    def __init__(self, root: StrPath, transform: Function) -> None:
         super().__init__(root, transform)
 
 
@@ -68,7 +69,7 @@ class _OpenOOD(_OfSets):
         "download": "Has no effect: the error says what is missing, and where to put it.",
     }
 
-    def __init__(self, root: Path, transform: Function, download: bool = True) -> None:
+    def __init__(self, root: StrPath, transform: Function, download: bool = True) -> None:
         super().__init__(root, transform)
 
     def validation_set(self) -> Dataset[Any]:
@@ -93,7 +94,7 @@ class _OnImageNet(_OpenOOD):
     }
 
     def __init__(
-        self, root: Path, transform: Function, image_net_root: Path | None = None, download: bool = True
+        self, root: StrPath, transform: Function, image_net_root: StrPath | None = None, download: bool = True
     ) -> None:
         super().__init__(root, transform)
         self.image_net_root = image_net_root
@@ -125,13 +126,13 @@ class _Medical(Benchmark):
 
     def __init__(
         self,
-        root: Path,
+        root: StrPath,
         transform: Function,
         loader: Callable[[str], Any] | None = None,
         download: bool = True,
     ) -> None:
-        folders = [Folder(root) / place / self.name for place in ("imglists", "benchmark_imglist")]
-        folder = next(filter(Folder.is_dir, folders), None)
+        folders = [Path(root) / place / self.name for place in ("imglists", "benchmark_imglist")]
+        folder = next(filter(Path.is_dir, folders), None)
         if folder is None:
             page = benchmark(self.name).protocol.page
             raise DataError(f"there is no folder {folders[0]}: put the image lists of {page} there")

@@ -109,11 +109,11 @@ def _scored(
     """Return scores ``[N]`` and labels of a set, and the predicted classes if the detector has logits."""
     if isinstance(detector, LogitsDetector) and detector.model is not None:
         logits, labels = _outputs(detector.model, loader, device, kept)
-        return detector.predict_logits(logits.to(device)), labels, logits.argmax(1)
+        return detector.predict_logits(logits.to(device)).cpu(), labels, logits.argmax(1)
     differentiates = isinstance(detector, GradientDetector)
     if isinstance(detector, FeaturesDetector) and not differentiates and detector.encoder is not None:
         features, labels = _outputs(detector.encoder, loader, device, kept)
-        return detector.predict_features(features.to(device)), labels
+        return detector.predict_features(features.to(device)).cpu(), labels
     return _collected(detector, loader, device)
 
 

@@ -29,7 +29,8 @@ from torch.utils.data import Dataset
 
 from featood.data.images.generated import noise
 from featood.data.images.image_set import packed_set
-from featood.detectors.rows import Function, NamedSet, Path, Rows, open_rows
+from featood.data.images.naming import StrPath
+from featood.detectors.rows import Function, NamedSet, Rows, open_rows
 from featood.errors import UsageError
 from featood.extractors.trainer.pixmix import PixMix
 from featood.extractors.transform import Transform
@@ -56,7 +57,7 @@ class _Texts(NamedSet):
     """
 
     def __init__(
-        self, root: Path, split: str, transform: Function | None = None,
+        self, root: StrPath, split: str, transform: Function | None = None,
         target_transform: Function | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(open_rows(self.name, split, root, download), transform, target_transform)
@@ -66,7 +67,7 @@ class _TrainTest(_Texts):
     """A set of texts whose split is ``train`` or ``test``."""
 
     def __init__(
-        self, root: Path, transform: Function | None = None,
+        self, root: StrPath, transform: Function | None = None,
         target_transform: Function | None = None, train: bool = True, download: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(root, "train" if train else "test", transform, target_transform, download)
@@ -102,7 +103,7 @@ class WMT16Sentences(_Texts):
     name = "wmt16"
 
     def __init__(
-        self, root: Path, transform: Function | None = None,
+        self, root: StrPath, transform: Function | None = None,
         target_transform: Function | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(root, "test", transform, target_transform, download)
@@ -141,7 +142,7 @@ class FSDD(NamedSet):
     name = "fsdd"
 
     def __init__(
-        self, root: Path, transform: Function | None = None, target_transform: Function | None = None,
+        self, root: StrPath, transform: Function | None = None, target_transform: Function | None = None,
         download: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(open_rows(self.name, "all", root, download), transform, target_transform)

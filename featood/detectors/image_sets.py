@@ -8,15 +8,16 @@ from __future__ import annotations
 __all__ = ["LACKING", "SETS", "ImageListDataset", "train_of_imagenet"]
 
 from collections.abc import Callable, Mapping
-from pathlib import Path as Folder
+from pathlib import Path
 from typing import Any, ClassVar
 
 from featood.data import InputSet, get_entry
 from featood.data.images.corrupted import CORRUPTIONS, DIGIT_CORRUPTIONS
 from featood.data.images.folders import split_folder
 from featood.data.images.lists import read_list
+from featood.data.images.naming import StrPath
 from featood.detectors.generated import make_class
-from featood.detectors.rows import Function, NamedSet, Path, Rows, joined, open_rows
+from featood.detectors.rows import Function, NamedSet, Rows, joined, open_rows
 from featood.errors import DataError, UsageError
 
 OUTLIERS, CLASSES = False, True
@@ -34,7 +35,7 @@ class _Images(NamedSet):
     """Descriptions of the arguments."""
 
     def __init__(
-        self, root: Path, transform: Function | None = None, target_transform: Function | None = None,
+        self, root: StrPath, transform: Function | None = None, target_transform: Function | None = None,
         download: bool = False,
     ) -> None:  # fmt: skip
         self._use(open_rows(self.name, None, root, download), transform, target_transform)
@@ -45,7 +46,7 @@ class _Images(NamedSet):
 
 class _AllSplits(_Images):
     def __init__(
-        self, root: Path, transform: Function | None = None, target_transform: Function | None = None,
+        self, root: StrPath, transform: Function | None = None, target_transform: Function | None = None,
         download: bool = False,
     ) -> None:  # fmt: skip
         self._use(open_rows(self.name, "all", root, download), transform, target_transform)
@@ -57,7 +58,7 @@ class _Corrupted(_Images):
     }
 
     def __init__(
-        self, root: Path, subset: str, transform: Function | None = None,
+        self, root: StrPath, subset: str, transform: Function | None = None,
         target_transform: Function | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         kinds = CORRUPTIONS if subset == "all" else (subset,)
@@ -78,7 +79,7 @@ class _CorruptedDigits(_Images):
     }
 
     def __init__(
-        self, root: Path, subset: str, split: str, transform: Function | None = None,
+        self, root: StrPath, subset: str, split: str, transform: Function | None = None,
         target_transform: Function | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         kinds = sorted((*DIGIT_CORRUPTIONS, "identity")) if subset == "all" else (subset,)
@@ -90,7 +91,7 @@ class _Generated(_Images):
     parameters = _Images.parameters | {"sigma": "Only the images of sigma 50 can be read."}
 
     def __init__(
-        self, root: Path, transform: Function | None = None, target_transform: Function | None = None,
+        self, root: StrPath, transform: Function | None = None, target_transform: Function | None = None,
         download: bool = False, sigma: float = 50.0,
     ) -> None:  # fmt: skip
         if sigma != 50:
@@ -105,7 +106,7 @@ class _Listed(_Images):
     }
 
     def __init__(
-        self, root: Path, subset: str = "test", transform: Function | None = None,
+        self, root: StrPath, subset: str = "test", transform: Function | None = None,
         target_transform: Function | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         inputs = open_rows(f"{self.name}:list=imagenet", subset, root, download)
@@ -118,7 +119,7 @@ class _Subset(_Images):
     }
 
     def __init__(
-        self, root: Path, subset: str = "train", download: bool = False, transform: Function | None = None,
+        self, root: StrPath, subset: str = "train", download: bool = False, transform: Function | None = None,
         target_transform: Function | None = None,
     ) -> None:  # fmt: skip
         self._use(open_rows(self.name, subset, root, download), transform, target_transform)
@@ -128,7 +129,7 @@ class _OfImageNet(_Images):
     parameters = _Images.parameters | {"root": "Folder of ImageNet, with ``train/``."}
 
     def __init__(
-        self, root: Path, transform: Function | None = None, target_transform: Function | None = None
+        self, root: StrPath, transform: Function | None = None, target_transform: Function | None = None
     ) -> None:
         self._use(train_of_imagenet(self.name, root), transform, target_transform)
 
@@ -141,22 +142,20 @@ class _SplitOfImageNet(_Images):
     }
 
     def __init__(
-        self, root: Path, split: str = "test", transform: Function | None = None,
+        self, root: StrPath, split: str = "test", transform: Function | None = None,
         target_transform: Function | None = None,
     ) -> None:  # fmt: skip
         splits = get_entry(self.name).splits
         if split not in splits:
             raise UsageError(f"{self.name} has no split {split!r}, only {', '.join(splits)}")
-        train = split == "train"
-        inputs = (
-            train_of_imagenet(self.name, root)
-            if train
-            else open_rows(f"{self.name}:list={self.name}", split, root)
-        )
+        if split == "train":
+            inputs = train_of_imagenet(self.name, root)
+        else:
+            inputs = open_rows(f"{self.name}:list={self.name}", split, root)
         self._use(inputs, transform, target_transform)
 
 
-def train_of_imagenet(name: str, root: Path) -> InputSet:
+def train_of_imagenet(name: str, root: StrPath) -> InputSet:
     """Open the training images of ``imagenet``, or of a set of some of its classes, in the folder of ImageNet.
 
     Raises
@@ -164,7 +163,7 @@ def train_of_imagenet(name: str, root: Path) -> InputSet:
     DataError
         If they are missing.
     """
-    loader = (*get_entry(name).layouts, split_folder)[0](Folder(root), "train")
+    loader = (*get_entry(name).layouts, split_folder)[0](Path(root), "train")
     if loader is None:
         raise DataError(f"{root} has no folder train/ with the images of ImageNet in class folders")
     images: InputSet = loader()
@@ -183,7 +182,7 @@ SETS: Mapping[str, tuple[type[_Images], str, bool]] = {
     "ImageNet800": (_OfImageNet, "imagenet800", OUTLIERS),
     "ImageNetA": (_Images, "imagenet-a", CLASSES),
     "ImageNetC": (_CorruptedFiles, "imagenet-c", CLASSES),
-    "ImageNetES": (_Images, "imagenet-es", CLASSES),
+    "ImageNetES": (_Images, "imagenet-es:list=imagenet", CLASSES),
     "ImageNetO": (_Images, "imagenet-o", CLASSES),
     "ImageNetR": (_Images, "imagenet-r", CLASSES),
     "ImageNetV2": (_Images, "imagenet-v2", CLASSES),
@@ -254,13 +253,13 @@ class ImageListDataset(Rows):
     """
 
     def __init__(
-        self, root: Path, imglist_path: Path, transform: Function | None = None,
+        self, root: StrPath, imglist_path: StrPath, transform: Function | None = None,
         target_transform: Function | None = None, loader: Callable[[str], Any] | None = None,
     ) -> None:  # fmt: skip
-        if not Folder(root).is_dir() or not Folder(imglist_path).is_file():
+        if not Path(root).is_dir() or not Path(imglist_path).is_file():
             raise DataError(f"there is no folder {root}, or no list {imglist_path}")
         self.loader = loader
-        super().__init__(read_list(Folder(imglist_path), Folder(root)), transform, target_transform)
+        super().__init__(read_list(Path(imglist_path), Path(root)), transform, target_transform)
 
     def _read(self, row: int) -> Any:
         return (

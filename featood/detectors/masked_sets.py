@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ["LostAndFound", "MVTechAD", "RoadAnomaly", "SegmentMeIfYouCan", "StreetHazards"]
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from featood.data.images.layouts import canonical
+from featood.data.images.naming import StrPath
 from featood.data.masked.layouts import open_masked
-from featood.detectors.rows import Function, Path
+from featood.detectors.rows import Function
 from featood.errors import UsageError
 from featood.metrics.dense import IGNORED
 from featood.reporter import TerminalReporter
@@ -30,8 +32,8 @@ class _Masked(Dataset[tuple[Any, Any]]):
     VOID_LABEL: ClassVar[int] = 1
     """Label of pixels that do not count; give it to the metrics as ``void_label``."""
 
-    def __init__(self, name: str, split: str, root: Path, transforms: Transform | None) -> None:
-        self.inputs, self.transforms = open_masked(name, split, root), transforms  # type: ignore[arg-type]
+    def __init__(self, name: str, split: str, root: StrPath, transforms: Transform | None) -> None:
+        self.inputs, self.transforms = open_masked(name, split, Path(root)), transforms
         with TerminalReporter() as reporter:
             for note in self.inputs.images.notes:
                 reporter.line(f"{name}/{split}: {note}")
@@ -65,7 +67,7 @@ class LostAndFound(_Masked):
         If it is missing.
     """
 
-    def __init__(self, root: Path, download: bool = False, transforms: Transform | None = None) -> None:
+    def __init__(self, root: StrPath, download: bool = False, transforms: Transform | None = None) -> None:
         super().__init__("fishyscapes", "test", root, transforms)
 
 
@@ -87,7 +89,7 @@ class RoadAnomaly(_Masked):
         If it is missing.
     """
 
-    def __init__(self, root: Path, transform: Transform | None = None, download: bool = False) -> None:
+    def __init__(self, root: StrPath, transform: Transform | None = None, download: bool = False) -> None:
         super().__init__("road-anomaly", "test", root, transform)
 
 
@@ -119,7 +121,7 @@ class SegmentMeIfYouCan(_Masked):
     }
 
     def __init__(
-        self, root: Path, subset: str, transform: Transform | None = None, download: bool = False
+        self, root: StrPath, subset: str, transform: Transform | None = None, download: bool = False
     ) -> None:
         if subset not in self.subsets:
             raise UsageError(f"a subset is {' or '.join(self.subsets)}, not {subset!r}")
@@ -149,7 +151,7 @@ class StreetHazards(_Masked):
     VOID_LABEL = 255
 
     def __init__(
-        self, root: Path, subset: str, transform: Transform | None = None, download: bool = False
+        self, root: StrPath, subset: str, transform: Transform | None = None, download: bool = False
     ) -> None:
         super().__init__("street-hazards", canonical(subset), root, transform)
 
@@ -179,7 +181,7 @@ class MVTechAD(_Masked):
     """
 
     def __init__(
-        self, root: Path, split: str, subset: str | None = None, transform: Function | None = None,
+        self, root: StrPath, split: str, subset: str | None = None, transform: Function | None = None,
         target_transform: Function | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(f"mvtec-ad:{subset or ''}", split, root, None)

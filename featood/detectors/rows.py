@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["Function", "NamedSet", "Path", "Rows", "joined", "open_rows"]
+__all__ = ["Function", "NamedSet", "Rows", "joined", "open_rows"]
 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path as Folder
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from featood.data import ImageSet, InputSet, available_splits, joined_set, open_dataset
+from featood.data import ImageSet, InputSet, available_splits, get_entry, joined_set, open_dataset
 from featood.data.images.download import download as download_set
+from featood.data.images.naming import StrPath
 from featood.reporter import TerminalReporter
 
 Function: TypeAlias = Callable[[Any], Any]
-Path: TypeAlias = str | os.PathLike[str]
 
 
 class Rows(Dataset[tuple[Any, Any]]):
@@ -65,7 +65,7 @@ class NamedSet(Rows):
     """Name of the set; see :func:`featood.data.list_datasets`."""
 
 
-def open_rows(name: str, split: str | None, root: Path, download: bool = False) -> InputSet:
+def open_rows(name: str, split: str | None, root: StrPath, download: bool = False) -> InputSet:
     """Open a split of a set, and print what was inferred or left out.
 
     Parameters
@@ -111,7 +111,7 @@ def joined(sets: Sequence[InputSet]) -> InputSet:
     images = [one for one in sets if isinstance(one, ImageSet) and one.in_memory]
     if len(images) == len(sets):
         return replace(joined_set(images, first.name), split="all")
-    root = Folder(os.path.commonpath([str(one.root) for one in sets]))
+    root = Path(os.path.commonpath([str(one.root) for one in sets]))
     paths = [os.path.relpath(f"{one.root}/{name}", root) for one in sets for name in one.ids]
     order = sorted(range(len(paths)), key=paths.__getitem__)
     labels = [one.labels for one in sets if one.labels is not None]
@@ -127,8 +127,6 @@ def joined(sets: Sequence[InputSet]) -> InputSet:
 
 def _torchvision(name: str) -> Any:
     """Import torchvision, if it downloads the set."""
-    from featood.data import get_entry
-
     if get_entry(name).download is None:
         return None
     from featood.extractors.vision import torchvision

@@ -16,6 +16,8 @@ from featood.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
 TREES = {
+    "Chars74k": [f"chars74k/English/Img/GoodImg/Bmp/Sample{n:03d}/img{n:03d}-00001.png" for n in (1, 2, 3)],
+    "NINCO": ["NINCO/NINCO_OOD_classes/amphiuma/a.jpeg", "NINCO/NINCO_OOD_classes/windsor/b.jpeg"],
     "Textures": [
         "dtd/images/banded/banded_2.jpg",
         "dtd/images/banded/banded_10.jpg",
@@ -179,6 +181,31 @@ def test_classes_of_imagenet_are_divided(tmp_path):
         d.ImageNet800(tmp_path / "lists")
 
 
+def test_textures_have_the_rows_of_all_splits(theirs, tmp_path):
+    names = ["banded/banded_2.jpg", "banded/banded_10.jpg", "waffled/w_1.jpg"]
+    (tmp_path / "dtd/labels").mkdir(parents=True)
+    for split, name in zip(("test", "train", "val"), names, strict=True):
+        _image(tmp_path / "dtd/images" / name)
+        (tmp_path / f"dtd/labels/{split}1.txt").write_text(f"{name}\n")
+    _same(d.Textures(tmp_path), theirs.Textures(str(tmp_path)))
+    assert d.Textures(tmp_path).inputs.labels.tolist() == [0, 0, 1]
+    for split in ("train", "test"):
+        _image(tmp_path / f"other/textures/{split}/banded/{split}.jpg")
+        _image(tmp_path / f"other/textures/{split}/waffled/{split}.jpg")
+    ids = d.Textures(tmp_path / "other").inputs.ids
+    assert ids == tuple(
+        f"{split}/{name}/{split}.jpg" for split in ("test", "train") for name in ("banded", "waffled")
+    )
+
+
+def test_imagenet_es_has_the_classes_of_its_list(tmp_path):
+    _image(tmp_path / "imagenet_es/es-test/auto/param/n01/a.JPEG")
+    lists = tmp_path / "benchmark_imglist/imagenet"
+    lists.mkdir(parents=True)
+    (lists / "test_imagenet_es.txt").write_text("imagenet_es/es-test/auto/param/n01/a.JPEG 17\n")
+    assert [label for _, label in d.ImageNetES(tmp_path)] == [17]
+
+
 def test_rows_of_openimage_o_are_those_of_its_list(tmp_path):
     _image(tmp_path / "openimage_o/images/a.jpg")
     with pytest.raises(DataError, match=r"put the image list <split>_openimage_o\.txt"):
@@ -252,9 +279,8 @@ def _mask(path, values):
 
 def test_masks_of_roads_are_those_of_pytorch_ood(theirs, tmp_path, monkeypatch):
     monkeypatch.setattr(theirs.SegmentMeIfYouCan, "dataset_length", {"RoadAnomaly21": 1})
-    for root in (tmp_path / theirs.SegmentMeIfYouCan.root_dir_name, tmp_path):
-        _mask(root / "dataset_AnomalyTrack/labels_masks/v0_labels_semantic.png", [[0, 1], [255, 0]])
-        _mask(root / "dataset_AnomalyTrack/images/v0.jpg", np.zeros((2, 2)))
+    _mask(tmp_path / "SMIYC/dataset_AnomalyTrack/labels_masks/v0_labels_semantic.png", [[0, 1], [255, 0]])
+    _mask(tmp_path / "SMIYC/dataset_AnomalyTrack/images/v0.jpg", np.zeros((2, 2)))
     expected = theirs.SegmentMeIfYouCan(str(tmp_path), "RoadAnomaly21")[0][1]
     image, mask = d.SegmentMeIfYouCan(tmp_path, "RoadAnomaly21")[0]
     assert isinstance(image, Image.Image) and mask.dtype == torch.int64
@@ -266,13 +292,13 @@ def test_masks_of_roads_are_those_of_pytorch_ood(theirs, tmp_path, monkeypatch):
 def test_masks_have_outliers_classes_and_void_pixels(tmp_path):
     for kind in ("images", "annotations"):
         _mask(tmp_path / f"streethazards/test/{kind}/test/t5/1.png", [[1, 13], [14, 255]])
-    _mask(tmp_path / "road-anomaly/frames/a.jpg", np.zeros((1, 3)))
-    _mask(tmp_path / "road-anomaly/frames/a.labels/labels_semantic.png", [[0, 1, 2]])
+    _mask(tmp_path / "RoadAnomaly/RoadAnomaly_jpg/frames/a.jpg", np.zeros((1, 3)))
+    _mask(tmp_path / "RoadAnomaly/RoadAnomaly_jpg/frames/a.labels/labels_semantic.png", [[0, 1, 2]])
     _mask(tmp_path / "fishyscapes/leftImg8bit/train/x/04_x_leftImg8bit.png", np.zeros((1, 3)))
     _mask(tmp_path / "fishyscapes/0000_04_x_labels.png", [[0, 1, 255]])
     for path, values in (("test/good/1.png", [[5]]), ("test/hole/2.png", [[5]]), ("train/good/3.png", [[5]])):
-        _mask(tmp_path / "mvtec-ad/bottle" / path, values)
-    _mask(tmp_path / "mvtec-ad/bottle/ground_truth/hole/2_mask.png", [[255]])
+        _mask(tmp_path / "mvtech-ad/bottle" / path, values)
+    _mask(tmp_path / "mvtech-ad/bottle/ground_truth/hole/2_mask.png", [[255]])
     street = d.StreetHazards(tmp_path, "test", transform=lambda image, mask: (image.size, mask.tolist()))
     assert street[0] == ((2, 2), [[0, 12], [-1, 255]])
     assert d.LostAndFound(tmp_path)[0][1].tolist() == [[0, -1, 1]]
