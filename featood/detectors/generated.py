@@ -25,7 +25,7 @@ def make_class(name: str, base: Any, module: str, summary: str, /, **content: An
     Returns
     -------
     type
-        The class.
+        The class, whose attribute `made_from_table` tells what reads source code that there is none.
     """
     arguments = list(inspect.signature(base.__init__).parameters)[1:]
     lines = [
@@ -34,4 +34,5 @@ def make_class(name: str, base: Any, module: str, summary: str, /, **content: An
         *(f"{argument}\n    {base.parameters[argument]}" for argument in arguments),
         "\nRaises\n------\nDataError\n    If files are missing; the message says where to get them.\n",
     ]
-    return type(name, (base,), {"__module__": module, "__doc__": "\n".join(lines), **content})
+    facts = {"__module__": module, "__doc__": "\n".join(lines), "made_from_table": True}
+    return type(name, (base,), facts | content)
