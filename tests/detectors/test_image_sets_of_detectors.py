@@ -308,3 +308,22 @@ def test_masks_have_outliers_classes_and_void_pixels(tmp_path):
     assert len(d.MVTechAD(tmp_path, "train", "bottle")) == 1
     with pytest.raises(UsageError, match="name a category"):
         d.MVTechAD(tmp_path, "test")
+
+
+def test_a_set_is_downloaded_only_if_it_is_missing(tmp_path, monkeypatch):
+    from featood.detectors import rows
+
+    asked = []
+
+    def download(name, root, torchvision, reporter):
+        asked.append((name, torchvision))
+        _image(tmp_path / TREES["LSUNCrop"][0])
+        return ["test"]
+
+    monkeypatch.setattr(rows, "download_set", download)
+    for _ in range(2):
+        assert len(d.LSUNCrop(tmp_path, download=True)) == 1
+    assert asked == [("lsun-crop", None)]
+    with pytest.raises(DataError, match="textures is not in"):  # what was downloaded above is another set
+        d.Textures(tmp_path, download=True)
+    assert [name for name, _ in asked] == ["lsun-crop", "textures"] and asked[1][1].__name__ == "torchvision"
