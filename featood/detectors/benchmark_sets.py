@@ -46,7 +46,7 @@ class _OfSets(Benchmark):
         """The training set, which is opened when it is first used."""
         return self._open(benchmark(self.name).dataset, "train")
 
-    def _open(self, name: str, split: str, outliers: bool = False) -> Dataset[Any]:
+    def _open(self, name: str, split: str, outliers: bool = False) -> Rows:
         inputs = open_rows(name, split, self.root, self.download)
         return Rows(inputs, self.transform, ToUnknown() if outliers else None)
 
@@ -77,10 +77,19 @@ class _OpenOOD(_OfSets):
         known = self._open(benchmark(self.name).dataset, "val")
         return ConcatDataset([known, self._open(self.tuned_on, "val", outliers=True)])
 
-    def _open(self, name: str, split: str, outliers: bool = False) -> Dataset[Any]:
-        listed = benchmark(self.name).listed(name)
-        whole = split == "train" and split not in available_splits(listed, self.root)
-        return super()._open(name if whole else listed, split, outliers)
+    def _open(self, name: str, split: str, outliers: bool = False) -> Rows:
+        defined = benchmark(self.name)
+        listed, protocol = defined.listed(name), defined.protocol
+        if split == "train" and split not in available_splits(listed, self.root):
+            return super()._open(name, split, outliers)
+        rows = super()._open(listed, split, outliers)
+        path = f"{defined.lists}/{split}_{get_entry(name).lists[defined.lists]}"
+        if (expected := protocol.rows.get(path, len(rows))) != len(rows):
+            raise DataError(
+                f"the image list {path}.txt has {len(rows)} rows, and that of {protocol.title} {expected}: it is of "
+                "another version; replace it"
+            )
+        return rows
 
 
 class _OnCifar(_OpenOOD):
