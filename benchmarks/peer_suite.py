@@ -32,14 +32,19 @@ ALIASED = re.compile(r"src|(src\.)?pytorch_ood(\.[a-z_0-9]+)*")
 ONLINE = "needs a network: "
 """Beginning of the reasons of tests that do not count."""
 EARLIER = "of version 0.2; pytorch-ood 0.4.0 fails it, too: "
-BENCHMARKS = "benchmarks and their sets of images are those of featood benchmark and featood.data"
+PRIVATE = "uses private classes, or sets private attributes, of pytorch-ood"
+MISSING = "a missing file is a DataError, as everywhere in featood, which is a ValueError"
 METADATA = "finds classes by their module, and tests metadata, which are cards of heads in featood"
 EXPLAINED = {
     "tests/dataset/test_datasets.py*": ONLINE + "addresses of data sets",
     "tests/model/test_pretrained.py*": ONLINE + "downloads weights",
-    "tests/test_imagenet?00.py*": BENCHMARKS,
-    "tests/test_benchmark_ssb.py::*OSCR*": "",
-    "tests/test_benchmark*.py*": BENCHMARKS,
+    "tests/test_benchmark.py::*producer*": PRIVATE,
+    "tests/test_benchmark.py::*disk_cache*": "featood.extract keeps outputs on disk, by model and inputs",
+    "tests/test_benchmark_ssb.py::*DatasetTest::*": PRIVATE,
+    "tests/test_benchmark_ssb.py::SSBBenchmarkStructureTest::*": PRIVATE,
+    "tests/test_benchmark_test_sets.py::*set*": PRIVATE,
+    "tests/test_benchmark_openmibood.py::*test_missing_*": MISSING,
+    "tests/test_imagenet?00.py*": "replaces modules of pytorch-ood, and reads its lists",
     "tests/test_info.py*": METADATA,
     "tests/detectors/test_vim.py::*test_logits": "calls a private method",
     "tests/detectors/test_react.py::*test_input": EARLIER + "the threshold was 1, and is fitted now",
@@ -136,7 +141,10 @@ class Outcomes:
         LACKING.clear()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the outcome of a test: that of the call, or of the set-up if there was no call."""
+        """Keep the outcome of a test: that of its subtests and call, or of the set-up if there was no call."""
+        # a test is reported as passed after a subtest that failed
+        if self.found.get(report.nodeid) == "failed":
+            return
         if report.when == "call" or report.outcome != "passed":
             # a test that expects any error would pass with a name that is lacking
             self.found[report.nodeid] = "failed" if LACKING else report.outcome

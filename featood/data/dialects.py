@@ -65,7 +65,7 @@ class Dialect:
             yield number, cells[self.path], "" if self.label is None else cells[self.label]
 
     def _blank_separated(self, lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-        return ((number, _split(line.strip())) for number, line in enumerate(lines, 1) if line.strip())
+        return ((number, _split(line.strip())) for number, line in enumerate(lines, 1) if _is_row(line))
 
 
 def sniff(lines: Sequence[str]) -> Iterator[Dialect]:
@@ -74,7 +74,7 @@ def sniff(lines: Sequence[str]) -> Iterator[Dialect]:
         rows = [cells for _, cells in _cells(lines, mark)]
         if rows and len(rows[0]) > 1 and (dialect := _columns(rows, mark)):
             yield dialect
-    first = next((line for line in lines if line.strip()), "")
+    first = next(filter(_is_row, lines), "")
     words = [word for word in map(_plain, first.split()) if word]
     yield Dialect(header=words[:1] != [] and words[0] in _PATHS and set(words[1:]) <= set(_LABELS))
 
@@ -124,6 +124,12 @@ def _split(line: str) -> list[str]:
     if tail and re.fullmatch(r"-?\d+(\.0*)?", tail[0]) and (not match or _is_image(head)):
         return [head, tail[0]]
     return [match[1], match[2] or ""] if match else [line, ""]
+
+
+def _is_row(line: str) -> bool:
+    """Whether a line is not empty, and no comment: a path may begin with ``#``, too."""
+    text = line.strip()
+    return bool(text) and (text[0] != "#" or _PATH.fullmatch(text) is not None)
 
 
 def _is_image(cell: str) -> bool:

@@ -1,4 +1,4 @@
-"""Data sets of PyTorch with the names and arguments of pytorch-ood: texts by name, noise, PixMix.
+"""Data sets of PyTorch with the names and arguments of pytorch-ood: texts and recordings, noise, PixMix.
 
 Texts are the sets of :mod:`featood.data`, which keep every word, where pytorch-ood leaves out stop words.
 """
@@ -6,6 +6,7 @@ Texts are the sets of :mod:`featood.data`, which keep every word, where pytorch-
 from __future__ import annotations
 
 __all__ = [
+    "FSDD",
     "GaussianNoise",
     "Multi30k",
     "NewsGroup20",
@@ -18,51 +19,24 @@ __all__ = [
     "WikiText103",
 ]
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from featood.data import InputSet, available_splits, open_dataset
-from featood.data.catalogue.download import download as download_set
 from featood.data.images.generated import noise
 from featood.data.images.image_set import packed_set
+from featood.data.naming import StrPath
+from featood.detectors.rows import Function, NamedSet, Rows, open_rows
 from featood.errors import UsageError
 from featood.extractors.trainer.pixmix import PixMix
 from featood.extractors.transform import Transform
-from featood.reporter import TerminalReporter
-
-Function = Callable[[Any], Any]
 
 
-class _Rows(Dataset[tuple[Any, Any]]):
-    """Rows of a set as pairs of input and class index, or -1 where there is none."""
-
-    def __init__(
-        self, inputs: InputSet, transform: Function | None, target_transform: Function | None
-    ) -> None:
-        self.inputs, self.transform, self.target_transform = inputs, transform, target_transform
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __getitem__(self, row: int) -> tuple[Any, Any]:
-        x, y = self._read(row), -1 if self.inputs.labels is None else int(self.inputs.labels[row])
-        return (
-            self.transform(x) if self.transform else x,
-            self.target_transform(y) if self.target_transform else y,
-        )
-
-    def _read(self, row: int) -> Any:
-        return self.inputs.read(row)
-
-
-class _Texts(_Rows):
+class _Texts(NamedSet):
     """A set of texts by its name.
 
     Parameters
@@ -82,26 +56,18 @@ class _Texts(_Rows):
         If it is missing.
     """
 
-    name: ClassVar[str]
-
     def __init__(
-        self, root: str | os.PathLike[str], split: str, transform: Function | None = None,
+        self, root: StrPath, split: str, transform: Function | None = None,
         target_transform: Function | None = None, download: bool = False,
     ) -> None:  # fmt: skip
-        with TerminalReporter() as reporter:
-            if download and split not in available_splits(self.name, root):
-                download_set(self.name, root, None, reporter)
-            inputs = open_dataset(self.name, split, root)
-            for note in inputs.notes:
-                reporter.line(f"{self.name}/{split}: {note}")
-        super().__init__(inputs, transform, target_transform)
+        super().__init__(open_rows(self.name, split, root, download), transform, target_transform)
 
 
 class _TrainTest(_Texts):
     """A set of texts whose split is ``train`` or ``test``."""
 
     def __init__(
-        self, root: str | os.PathLike[str], transform: Function | None = None,
+        self, root: StrPath, transform: Function | None = None,
         target_transform: Function | None = None, train: bool = True, download: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(root, "train" if train else "test", transform, target_transform, download)
@@ -137,7 +103,7 @@ class WMT16Sentences(_Texts):
     name = "wmt16"
 
     def __init__(
-        self, root: str | os.PathLike[str], transform: Function | None = None,
+        self, root: StrPath, transform: Function | None = None,
         target_transform: Function | None = None, download: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(root, "test", transform, target_transform, download)
@@ -155,7 +121,38 @@ class WikiText103(_Texts):
     name = "wikitext-103"
 
 
-class GaussianNoise(_Rows):
+class FSDD(NamedSet):
+    """Spoken digits: pairs of samples, float32 ``[T]`` from -1 to 1, and digit, in the order of the file names.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the sets.
+    transform, target_transform : callable, optional
+        Functions of samples and digit.
+    download : bool
+        Whether to download it if it is missing; the error says where to get what cannot be downloaded.
+
+    Raises
+    ------
+    DataError
+        If it is missing.
+    """
+
+    name = "fsdd"
+
+    def __init__(
+        self, root: StrPath, transform: Function | None = None, target_transform: Function | None = None,
+        download: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(open_rows(self.name, "all", root, download), transform, target_transform)
+
+    def _read(self, row: int) -> np.ndarray:
+        samples: np.ndarray = self.inputs.read(row).samples
+        return samples
+
+
+class GaussianNoise(Rows):
     """Images of Gaussian noise with mean and standard deviation 128, clipped, as PIL images.
 
     Parameters
@@ -181,9 +178,6 @@ class GaussianNoise(_Rows):
             raise UsageError(f"images of noise are square, not {height} x {width}")
         drawn = noise("test", kind=self.kind, n=length, size=height, channels=channels, seed=seed or 0)
         super().__init__(drawn, transform, target_transform)
-
-    def _read(self, row: int) -> Image.Image:
-        return Image.fromarray(self.inputs.read(row).squeeze())
 
 
 class UniformNoise(GaussianNoise):

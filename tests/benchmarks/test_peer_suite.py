@@ -17,13 +17,13 @@ def checkout(tmp_path):
         dedent("""
         import unittest
         import torch
-        from pytorch_ood.benchmark import Benchmark
+        from pytorch_ood.api import BenchmarkInfo
         from pytorch_ood.utils import OODMetrics, no_such_function
         from src import pytorch_ood
         from src.pytorch_ood.detector.energy import EnergyBased
         from tests.helpers import NUMBER
 
-        class Own(Benchmark):
+        class Own(BenchmarkInfo):
             pass
 
         class TestSome(unittest.TestCase):
@@ -37,6 +37,11 @@ def checkout(tmp_path):
                 with self.assertRaises(Exception):
                     Own()
 
+            def test_parts(self):
+                for part in (1, 2, 3):
+                    with self.subTest(part):
+                        self.assertNotEqual(part, 2)
+
             def test_function(self):
                 no_such_function()
 
@@ -48,7 +53,7 @@ def checkout(tmp_path):
     (tests / "detectors" / "test_vim.py").write_text(
         "class TestA:\n    def test_logits(self):\n        assert 0\n"
     )
-    (tests / "test_benchmark.py").write_text(
+    (tests / "test_info.py").write_text(
         "from pytorch_ood.benchmark import Missing\n\ndef test_a(): pass\n\ndef test_b(): pass\n"
     )
     return tmp_path
@@ -79,12 +84,13 @@ def test_outcomes_are_counted_by_file(script, checkout, monkeypatch, capsys):
         for line in shown.splitlines()
         if line.startswith(("tests/", "total"))
     }
-    assert rows["tests/detectors/test_some.py"] == ["1", "3", "0", "1"]
+    assert rows["tests/detectors/test_some.py"] == ["1", "4", "0", "1"]
     assert rows["tests/detectors/test_vim.py"] == ["0", "0", "1", "0"]
-    assert rows["tests/test_benchmark.py"] == ["0", "0", "2", "0"]
-    assert rows["total"] == ["1", "3", "3", "1"]
-    assert "failed: tests/detectors/test_some.py::TestSome::test_wrong: AssertionError" in shown
+    assert rows["tests/test_info.py"] == ["0", "0", "2", "0"]
+    assert rows["total"] == ["1", "4", "3", "1"]
+    for name in ("wrong", "parts"):
+        assert f"failed: tests/detectors/test_some.py::TestSome::test_{name}: AssertionError" in shown
     assert (
-        "test_any_error: featood.detectors has no Benchmark" in shown
+        "test_any_error: featood.detectors has no BenchmarkInfo" in shown
     )  # although the test expects any error
-    assert "1 of the 7 tests" in shown
+    assert "1 of the 8 tests" in shown

@@ -193,3 +193,11 @@ def test_other_names_of_splits(folder):
     (folder / "Valid.txt").write_text("images/01.png 1\n")
     assert available_splits(folder) == ["train", "val"]
     assert open_dataset(folder, "validation").notes == ("the split val is read from Valid.txt",)
+
+
+def test_comments_are_no_rows(folder):
+    for name in ("a.png", "#b.png"):
+        Image.fromarray(np.zeros((2, 2), np.uint8)).save(folder / name)
+    (folder / "list.txt").write_text("# path label\n#\na.png 3\n   # the last one is a name\n#b.png 1\n")
+    images = open_dataset(folder / "list.txt")
+    assert list(images.ids) == ["a.png", "#b.png"] and images.labels.tolist() == [3, 1]

@@ -214,6 +214,14 @@ def test_every_command_is_on_a_page_with_its_options():
                 assert param.opts[0] in page, (words, param.opts)
 
 
+def test_classes_made_from_tables_are_described_without_their_source():
+    page = reference_pages.reference_pages()["python/featood.detectors.md"]
+    assert "::: featood.detectors.KNN\n" in page and "::: featood.detectors.CIFAR10C\n" not in page
+    found = page.partition("## CIFAR10C { #featood.detectors.CIFAR10C }")[2].partition("\n## ")[0]
+    assert "CIFAR10C(root, subset, transform=None, target_transform=None, download=False)" in found
+    assert "| `subset` | A corruption, such as `fog`," in found
+
+
 def test_public_names_exist_and_are_documented():
     for module in reference_pages.MODULES:
         for name in reference_pages.public_names(module):

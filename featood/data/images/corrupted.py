@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["cifar_corrupted", "imagenet_corrupted", "mnist_corrupted", "noisy_digits"]
+__all__ = [
+    "CORRUPTIONS",
+    "DIGIT_CORRUPTIONS",
+    "cifar_corrupted",
+    "imagenet_corrupted",
+    "mnist_corrupted",
+    "noisy_digits",
+]
 
 from functools import partial
 from pathlib import Path
@@ -17,12 +24,12 @@ from featood.data.images.packed import packed
 from featood.data.layouts import Loader
 from featood.errors import DataError, UsageError
 
-_COMMON = (
+CORRUPTIONS = (
     "brightness", "contrast", "defocus_blur", "elastic_transform", "fog", "frost", "gaussian_blur", "gaussian_noise",
     "glass_blur", "impulse_noise", "jpeg_compression", "motion_blur", "pixelate", "saturate", "shot_noise", "snow",
     "spatter", "speckle_noise", "zoom_blur",
 )  # fmt: skip
-_OF_DIGITS = (
+DIGIT_CORRUPTIONS = (
     "brightness", "canny_edges", "dotted_line", "fog", "glass_blur", "impulse_noise", "motion_blur", "rotate", "scale",
     "shear", "shot_noise", "spatter", "stripe", "translate", "zigzag",
 )  # fmt: skip
@@ -46,8 +53,8 @@ def cifar_corrupted(
     seed : int
         Seed of the draw.
     """
-    _check(kind, _COMMON, severity)
-    kinds = [name for name in _COMMON if (folder / f"{name}.npy").is_file()] if kind == ALL else [kind]
+    _check(kind, CORRUPTIONS, severity)
+    kinds = [name for name in CORRUPTIONS if (folder / f"{name}.npy").is_file()] if kind == ALL else [kind]
     paths = [folder / f"{name}.npy" for name in kinds]
     if (
         split != "test"
@@ -81,8 +88,8 @@ def mnist_corrupted(folder: Path, split: str, *, kind: str = ALL, seed: int = 0)
 
     See :func:`cifar_corrupted`; there are no severities.
     """
-    _check(kind, (*_OF_DIGITS, "identity"))
-    kinds = [name for name in _OF_DIGITS if (folder / name).is_dir()] if kind == ALL else [kind]
+    _check(kind, (*DIGIT_CORRUPTIONS, "identity"))
+    kinds = [name for name in DIGIT_CORRUPTIONS if (folder / name).is_dir()] if kind == ALL else [kind]
     paths = [folder / name / f"{split}_images.npy" for name in kinds]
     if not paths or not all(map(Path.is_file, paths)):
         return None
@@ -104,7 +111,7 @@ def imagenet_corrupted(folder: Path, split: str, *, kind: str = ALL, severity: i
 
     There is no draw from all corruptions; without a `kind`, the list of OpenOOD is read.
     """
-    _check(kind, _COMMON, severity)
+    _check(kind, CORRUPTIONS, severity)
     if split != "test" or kind == ALL:
         return None
     places = [folder / kind, *sorted(folder.glob(f"*/{kind}"))]

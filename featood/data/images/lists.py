@@ -28,7 +28,7 @@ LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
 BENCHMARK_LISTS = "benchmark_imglist"
 """Folder of the image lists of OpenOOD and OpenMIBOOD, with a folder for each benchmark."""
 BENCHMARK_ROOTS = ("images_classic", "images_largescale", "midog", "phakir")
-"""Folders of their images, beside it."""
+"""Folders of their images, beside it; the images may also be beside it themselves."""
 
 
 def image_list(
@@ -60,7 +60,7 @@ def benchmark_list(folder: Path, split: str, name: str) -> Loader | None:
     DataError
         See :func:`listed_file`.
     """
-    roots = tuple(f"../../{root}" for root in BENCHMARK_ROOTS)
+    roots = tuple(f"../../{root}" for root in (*BENCHMARK_ROOTS, ""))
     loader = image_list(folder, split, roots=roots, suffixes=(f"_{name}.txt",))
     return loader and noting(loader, f"the rows are those of the image list of the benchmark {folder.name}")
 

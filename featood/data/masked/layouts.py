@@ -60,7 +60,7 @@ def _track(name: str, title: str) -> Layout:
         source="https://segmentmeifyoucan.com",
         images={"test": r"images/([^/]+)\.\w+"},
         masks={"test": r"labels_masks/([^/]+)_labels_semantic\.png"},
-        folders=(f"dataset_{name}",),
+        folders=(f"dataset_{name}", f"SMIYC/dataset_{name}"),
     )
 
 
@@ -109,7 +109,7 @@ LAYOUTS = {
         images={"test": r"frames/([^/]+)\.\w+"},
         masks={"test": r"frames/([^/]+)\.labels/labels_semantic\.png"},
         meaning=Meaning({0: 0, 1: 0}, outliers=[2]),
-        folders=("RoadAnomaly", "RoadAnomaly_jpg"),
+        folders=("RoadAnomaly/RoadAnomaly_jpg", "RoadAnomaly", "RoadAnomaly_jpg"),
     ),
     "road-anomaly21": _track("AnomalyTrack", "SegmentMeIfYouCan, RoadAnomaly21"),
     "road-obstacle21": _track("ObstacleTrack", "SegmentMeIfYouCan, RoadObstacle21"),
@@ -119,7 +119,7 @@ LAYOUTS = {
         images={"train": r"train/(good/.+)\.png", "test": r"test/(.+)\.png"},
         masks={"test": r"ground_truth/(.+)_mask\.png"},
         meaning=Meaning({0: 0}, outliers=[255]),
-        folders=("MVTecAD", "mvtec_anomaly_detection"),
+        folders=("MVTecAD", "mvtec_anomaly_detection", "mvtech-ad"),
         normal="good/.*",
         parts=True,
     ),
