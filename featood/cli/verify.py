@@ -25,7 +25,8 @@ def verify(results: str, as_json: bool, cache_root: str) -> None:
     """Recompute RESULTS (of score --json) from the cache and compare.
 
     The exit code is 0 if every row is confirmed, bit-identical or up to rounding (with a message); 5 if a row, a head
-    or a set has changed; and 4 if the cache is damaged.
+    or a set has changed; and 4 if the cache is damaged. Results of dense score are not verified: score into another
+    folder by --maps, and compare the files of both.
 
     Example: featood verify results.json
     """

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 def coverage_states(module: nn.Module, inputs: Tensor, taps: Mapping[str, Tap]) -> dict[str, Tensor]:
     """Return activations of each stage times ``dKL(uniform || softmax) / dz``, both pooled to one value per channel.
 
-    Of tokens, those of the class token are taken, as by the authors; if there is none, those of the patches, without
-    register tokens. The authors sum activations and gradients over positions before multiplying them. Here, activations
-    are averaged, which removes the factor of the number of positions, and makes the product of a stage before average
+    Of tokens, those of the class token are taken, as by the authors; if there is none, or the logits do not depend on
+    it after the stage (as at the last stage of a BEiT, which pools its patches), those of the patches, without register
+    tokens. The authors sum activations and gradients over positions before multiplying them. Here, activations are
+    averaged, which removes the factor of the number of positions, and makes the product of a stage before average
     pooling equal to that of the classifier's input. The head scales each stage, so scores are not affected otherwise.
 
     Parameters
@@ -79,9 +80,11 @@ def _pooled(values: Tensor, gradient: Tensor, layout: Layout) -> Tensor:
     if values.ndim == 2:
         return values.float() * gradient.float()
     values, gradient = (positions_of(part.float(), layout.channels) for part in (values, gradient))
-    if layout.prefix > layout.registers:
-        return values[:, 0] * gradient[:, 0]
-    return values[:, layout.prefix :].mean(1) * gradient[:, layout.prefix :].sum(1)
+    patches = values[:, layout.prefix :].mean(1) * gradient[:, layout.prefix :].sum(1)
+    if layout.prefix == layout.registers:
+        return patches
+    used = gradient[:, 0].any(1, keepdim=True)  # the gradient of a token that has no effect is exactly 0
+    return torch.where(used, values[:, 0] * gradient[:, 0], patches)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,6 +68,8 @@ def search_approximately(index: Any, exact: Index, queries: Float[Tensor, "B D"]
     k : int
         Number of neighbours.
     """
+    if torch.compiler.is_compiling():  # a traced graph has no index
+        return search(exact, queries, k)
     rows = torch.from_numpy(index.search(queries.float().cpu().numpy(), k)[1]).to(queries.device)
     if bool((short := (rows < 0).any(1)).any()):
         rows[short] = search(exact, queries[short], k).rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Index", "Neighbours", "build_index", "compared", "dense_search", "kth_distances", "search"]
+__all__ = ["Index", "Neighbours", "build_index", "compared", "dense_search", "search"]
 
 import functools
 from typing import NamedTuple
@@ -89,6 +89,8 @@ def search(index: Index, queries: Float[Tensor, "B D"], k: int) -> Neighbours:
     product in the precision of the rows (by faiss, for float32 on a CPU), which may exchange rows whose squared
     distances differ by less than its rounding error, about 1e-7 of the squared norms.
 
+    In a graph that is traced, which has no index, rows and values are those of :func:`dense_search` in float64.
+
     Parameters
     ----------
     index : Index
@@ -103,6 +105,8 @@ def search(index: Index, queries: Float[Tensor, "B D"], k: int) -> Neighbours:
     Neighbours
         Values and rows ``[B, k]``.
     """
+    if torch.compiler.is_compiling():
+        return _traced(index, queries.double(), k)
     queries = queries.to(torch.promote_types(queries.dtype, torch.float32))
     if index.screen is None:
         return compared(index, queries, _by_product(index, queries, k))
@@ -112,14 +116,6 @@ def search(index: Index, queries: Float[Tensor, "B D"], k: int) -> Neighbours:
     ]
     values, rows = (torch.cat(columns) for columns in zip(*parts, strict=True))
     return Neighbours(-values if index.product else values, rows)
-
-
-def kth_distances(index: Index, queries: Float[Tensor, "B D"], k: int) -> Float[Tensor, "B"]:
-    """Distances in float64 from the k-th nearest row, see :func:`search`; they can be traced, unlike a search."""
-    if not torch.compiler.is_compiling():
-        return search(index, queries, k).values[:, -1]
-    farthest = index.rows.index_select(0, dense_search(queries, index.rows, k)[:, -1])
-    return (queries - farthest).double().norm(dim=1)
 
 
 def compared(index: Index, queries: Float[Tensor, "B D"], rows: Int[Tensor, "B k"]) -> Neighbours:
@@ -135,8 +131,11 @@ def dense_search(
     k: int,
     product: bool = False,
     center: Float[Tensor, "D"] | None = None,
-) -> Int[Tensor, "B k"]:
+) -> Neighbours:
     """Find the k nearest rows by one product with all rows, in the precision of the queries; can be traced.
+
+    Distances are those of the product, too, so no rows ``[B, k, D]`` are gathered. They are 0 where they are below
+    its rounding error, about 1e-8 of the norm of the query in float64.
 
     Parameters
     ----------
@@ -153,8 +152,8 @@ def dense_search(
 
     Returns
     -------
-    Tensor
-        Row numbers in the bank ``[B, k]``, the nearest first.
+    Neighbours
+        Distances, or inner products, in the precision of the queries, and rows ``[B, k]``.
     """
     best = queries[:, :0]
     found = best.long()
@@ -171,7 +170,19 @@ def dense_search(
         found = torch.cat([found, numbers.expand(queries.shape[0], -1)], 1)
         best, place = best.topk(min(k, best.shape[1]), largest=False)
         found = found.gather(1, place)
-    return found
+    if product:
+        return Neighbours(-best / 2, found)
+    own = queries.square().sum(1, keepdim=True)
+    squared = own + best
+    rounding = queries.shape[1] * torch.finfo(queries.dtype).eps * own
+    return Neighbours((squared * (squared > rounding)).sqrt(), found)
+
+
+def _traced(index: Index, queries: Tensor, k: int) -> Neighbours:
+    if index.product:
+        return dense_search(queries, index.rows, k, product=True)
+    center = index.center if index.screen is None else index.screen.center
+    return dense_search(queries if center is None else queries - center, index.rows, k, center=center)
 
 
 def _by_product(index: Index, queries: Tensor, k: int) -> Tensor:
@@ -179,14 +190,14 @@ def _by_product(index: Index, queries: Tensor, k: int) -> Tensor:
     if index.center is not None or not bool((queries.abs() < LARGEST).all()):
         center = torch.zeros_like(queries[0]) if index.center is None else index.center
         moved = queries.double() if index.product else queries - center.double()
-        return dense_search(moved, bank, k, index.product, center.double())
+        return dense_search(moved, bank, k, index.product, center.double()).rows
     if isinstance(bank, Tensor) and bank.is_cpu and bank.dtype == queries.dtype == torch.float32:
         import faiss
 
         metric = faiss.METRIC_INNER_PRODUCT if index.product else faiss.METRIC_L2
         return torch.from_numpy(faiss.knn(queries.numpy(), bank.numpy(), k, metric)[1])
     wide = torch.promote_types(bank.dtype, queries.dtype)
-    return dense_search(queries.to(wide), bank, k, index.product)
+    return dense_search(queries.to(wide), bank, k, index.product).rows
 
 
 def _center(rows: Tensor | Bank) -> Tensor | None:

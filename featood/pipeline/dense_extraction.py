@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["DenseOptions", "extract_pixels"]
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
@@ -29,6 +30,9 @@ from featood.numerics.devices import pick_device
 from featood.pipeline.extraction import Network, network_facts
 from featood.pipeline.pixel_draw import PixelDraw
 from featood.reporter import SILENT, Reporter
+
+BLOCK_BYTES = 1 << 26
+"""Most bytes of the rows of a block, which are in memory, of a set that has many rows per image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +191,11 @@ def _extract(
         "dtype": options.dtype,
         "precision": "float32",
     }
+    columns = column_specs(specs, masked.meaning.by_class, longest)
+    block_rows = _block_rows(columns, options.batch_size * int(counts.max()))
+    there = cache.entry(key)
+    if there is not None and there.damage is None and not options.overwrite:
+        block_rows = there.manifest.block_rows  # it may be interrupted, and of another batch size
     manifest = Manifest(
         recipe=recipe,
         data={
@@ -196,8 +205,9 @@ def _extract(
             "pixels": options.pixels,
             "seed": options.seed,
         },
-        columns=column_specs(specs, masked.meaning.by_class, longest),
+        columns=columns,
         rows=int(counts.sum()),
+        block_rows=block_rows,
         store="zarr",
         main=plan.main,
         versions=library_versions(),
@@ -206,6 +216,15 @@ def _extract(
     with cache.writer(key, manifest, plan.classifier(forward.module), options.overwrite) as writer:
         _write_missing(writer, forward, draw, counts, transform, options, reporter.task(f"extracting {key}"))
         return writer.finish(key)
+
+
+def _block_rows(columns: Mapping[str, ColumnSpec], batch: int) -> int:
+    """Return the rows of a block: those of a batch, as each block is stored for good before the next is computed.
+
+    They are at most `BLOCK_BYTES`, and at least as many as those of other sets.
+    """
+    width = sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in columns.values())
+    return max(Manifest.block_rows, min(batch, BLOCK_BYTES // width))
 
 
 def _write_missing(

@@ -173,6 +173,22 @@ def _require_images(selection: Selection, reference: FeatureSet, names: Sequence
     for name in names:
         if _entry(selection.cache, reference, name) is None:
             open_dataset(name, data_dir=where)
+            _refuse_other_list(reference, name, where)
+
+
+def _refuse_other_list(reference: FeatureSet, name: str, where: str | None) -> None:
+    """Raise if a set has only the rows of an image list that is not that of the benchmarks of the reference set."""
+    from featood.data import image_list_of, list_benchmarks
+
+    known = dataset_name(reference).partition(":list=")[0]
+    own = [one.lists for one in list_benchmarks().values() if one.dataset == known and one.lists]
+    other = image_list_of(name, where) if own and ":list=" not in name else ""
+    if other and other not in own:
+        base = name.partition(":")[0]
+        raise DataError(
+            f"{base}: there is only the image list of {other}, and {known} has lists of its own: name the set as "
+            f"{base}:list={own[0]}, or as {base}:list={other} for the rows of {other}"
+        )
 
 
 def _download(selection: Selection, reference: FeatureSet, name: str, reporter: Reporter) -> None:
@@ -264,6 +280,7 @@ def find_set(
         folder = reference.name.split("/")[0]
         raise DataError(f"{folder}/{name} is not in the cache; {_how_to_add(reference)}")
     else:
+        _refuse_other_list(reference, name, data_dir or reference.origin.run.get("data_dir"))
         reporter.line(f"{name} is not in the cache: extracting it with the settings of {reference.name}")
     from featood.pipeline.extraction_like import extract_like
 

@@ -51,7 +51,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If it cannot be read, is not such a file, or contains no evidence.
+        If it cannot be read, is not such a file (results of ``featood dense score`` are not), or contains no evidence.
     """
     try:
         results = json.loads(Path(path).read_bytes(), parse_constant=_refuse)
@@ -59,6 +59,11 @@ def read_results(path: str | Path) -> dict[str, Any]:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError):
         raise DataError(f"{path} is not JSON; give a file written by featood score --json") from None
+    if isinstance(results, dict) and "images" in results and "evidence" not in results:
+        raise DataError(
+            f"{path} has results of featood dense score, which are not computed again here: score into another folder "
+            "by --maps and compare the files of both; featood report --maps shows them"
+        )
     try:
         valid = _is_valid(results)
     except (KeyError, TypeError, ValueError, AttributeError):

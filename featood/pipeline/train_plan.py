@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TrainPlan", "architecture_of", "plan_of_recipe"]
+__all__ = ["TrainPlan", "architecture_of", "own_defaults", "plan_of_recipe"]
 
 import dataclasses
 from collections.abc import Mapping
@@ -123,6 +123,12 @@ def plan_of_recipe(
     how_made = "" if model_class(chosen.model).own_network else f" --arch {net.name}"
     reporter.line(f"recipe {name}: {chosen.model}{how_made} {' '.join(left)}")
     return chosen, TrainOptions(**{**model_class(chosen.model).training, **recipe.training, **how})
+
+
+def own_defaults(model: str, options: TrainOptions) -> str:
+    """Return the options of a training that are a model's own defaults, as words of the command line."""
+    own = model_class(model).training
+    return " ".join(_flag(name, value) for name, value in own.items() if getattr(options, name) == value)
 
 
 def _flag(name: str, value: Any) -> str:

@@ -31,7 +31,7 @@ from featood.extractors.transform import IMAGENET, Transform
 from featood.extractors.words import WordTokenizer
 from featood.pipeline.extraction import SHOWN
 from featood.pipeline.initial_weights import find_initial_weights
-from featood.pipeline.train_plan import TrainPlan, architecture_of
+from featood.pipeline.train_plan import TrainPlan, architecture_of, own_defaults
 from featood.reporter import SILENT, Reporter
 from featood.training.checkpoint import clear_checkpoint
 
@@ -77,6 +77,8 @@ def train_extractor(
     if plan.initial:
         initial = find_initial_weights(plan.initial, plan.architecture, reporter)
         reporter.line(f"initial weights: {plan.initial}")
+    if defaults := own_defaults(plan.model, options):
+        reporter.line(f"defaults of {plan.model}: {defaults}")
     sets, data = _sets(plan, options, initial and initial.transform, reporter)
     if plan.recipe:
         data["recipe"] = plan.recipe

@@ -147,8 +147,9 @@ def test_rows_of_image_lists_are_preferred(cache, featood, tmp_path):
     assert code != 0 and "has 8525 rows" in err and "OpenOOD v1.5 has 7793: it is of another version" in err
 
 
-def test_the_list_of_another_benchmark_is_not_read(featood, tmp_path, monkeypatch):
-    """The lists of other benchmarks may be those of another version of the protocol."""
+@pytest.fixture
+def mnist(featood, tmp_path, monkeypatch):
+    """Extract a small MNIST, and return a function that writes an image list of textures."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
 
@@ -167,17 +168,47 @@ def test_the_list_of_another_benchmark_is_not_read(featood, tmp_path, monkeypatc
         path.parent.mkdir(parents=True)
         path.write_text("".join(f"texture/{number}.png -1\n" for number in range(count)))
 
-    listed("cifar10", 4)
     net = ("--backbone", "cifar-resnet20", "--weights", "random", "--image-size", "16")
     assert featood("extract", *net, "--dataset", "mnist")[0] == 0
+    return listed
+
+
+def test_the_list_of_another_benchmark_is_not_read(mnist, featood):
+    """The lists of other benchmarks may be those of another version of the protocol."""
+    mnist("cifar10", 4)
     words = ("benchmark", "mnist-openood", "--head", "msp", "--available")
     code, out, err = featood(*words)
     assert code == 0, err
     assert "textures: there is only the image list of cifar10, which is not that of mnist-openood" in err
     assert "far: textures, missing" in out
-    listed("mnist", 3)
+    mnist("mnist", 3)
     code, out, err = featood(*words)
     assert code == 0 and "far: textures:list=mnist, 3 rows" in out
+
+
+def test_the_list_of_another_benchmark_is_read_for_a_suite_only_by_name(mnist, featood):
+    mnist("cifar10", 4)
+    words = ("score", "--head", "msp")
+    said = (
+        "textures: there is only the image list of cifar10, and mnist has lists of its own: name the set as "
+    )
+    for named in (
+        ("--suite", "mnist-far"),
+        ("--ood", "textures"),
+        ("--ood", "fashion-mnist,textures:limit=2"),
+    ):
+        code, out, err = featood(*words, *named)
+        assert (
+            code == 3
+            and said in " ".join(err.split())
+            and "textures is not in the cache" not in err
+            and not out
+        )
+    code, out, err = featood(*words, "--ood", "textures:list=cifar10")
+    assert code == 0 and "textures:list=cifar10" in out, err
+    mnist("mnist", 3)
+    code, out, err = featood(*words, "--ood", "textures:list=mnist", "--suite", "mnist-near")
+    assert code == 0 and "textures:list=mnist" in out, err
 
 
 def test_full_spectrum(tmp_path, featood):

@@ -163,6 +163,7 @@ def test_sizes_and_shares_are_those_of_the_options(coco, tmp_path):
 @pytest.mark.parametrize(("change", "message"), [
     (lambda r: r["annotations"][0].update(segmentation=[[1, 2, 3]]), "annotation 0 has a polygon that is no list"),
     (lambda r: r["annotations"][0].update(segmentation=[["a"] * 6]), "annotation 0 has a wrong segmentation"),
+    (lambda r: r["annotations"][0].update(segmentation=[[1, [2, 3]]]), "annotation 0 has a wrong segmentation"),
     (lambda r: r["annotations"][0].update(segmentation={"size": [40, 60]}), "annotation 0 has a wrong segmentation"),
     (lambda r: r["annotations"][0].update(segmentation={"size": [4, 6], "counts": [24]}), "run lengths for"),
     (lambda r: r["annotations"][0].update(segmentation={"size": SIZE, "counts": [5]}), "do not add up to 40 x 60"),

@@ -173,6 +173,17 @@ def test_reuters_by_numbers_and_newsgroups_by_folders(tmp_path):
     assert posts.classes == get_entry("newsgroups20").classes
 
 
+@pytest.mark.parametrize(
+    ("file", "word"), [("wikitext-2/wiki.test.tokens", ""), ("reuters8/r8-test-stemmed.txt", "earn\t")]
+)
+def test_empty_lines_are_counted_with_and_without_classes(tmp_path, file, word):
+    write(tmp_path / file, f"{word}one", " ", f"{word}two", "", "")
+    found = open_dataset(file.partition("/")[0], "test", tmp_path)
+    assert (found.texts, found.ids) == (("one", "two"), ("0", "2"))
+    assert "3 of 5 rows are empty and left out" in found.notes
+    assert found.labels is None if not word else found.labels.tolist() == [2, 2]
+
+
 def test_a_line_without_a_class_is_an_error(tmp_path):
     write(tmp_path / "reuters8/r8-test-stemmed.txt", "earn\tshr", "", "earnings rose")
     with pytest.raises(DataError, match=r"r8-test-stemmed\.txt, line 3"):

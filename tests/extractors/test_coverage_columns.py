@@ -95,6 +95,35 @@ def test_of_tokens_the_class_token_is_taken_else_the_patches(prefix, registers, 
         np.testing.assert_allclose(row, expected.detach(), rtol=1e-4)
 
 
+def test_a_class_token_without_effect_is_not_taken():
+    """Of a BEiT that pools its patches, the last block has its patches, and the first its class token."""
+    from featood.extractors.vision import timm
+
+    torch.manual_seed(0)
+    net = timm.create_model(
+        "beit_base_patch16_224", img_size=32, patch_size=8, embed_dim=12, depth=2, num_heads=2, num_classes=4
+    ).eval()
+    nn.init.normal_(net.head.weight)
+    images = torch.randn(3, 3, 32, 32)
+    taps = plan_taps(net, images, ("blocks.0", "blocks.1")).taps
+    assert {tuple(tap.layout) for tap in taps.values()} == {(2, 1, 0)}
+    found = coverage_states(net, images, taps)
+    exact, seen = copy.deepcopy(net).double(), {}
+    for name in taps:
+        exact.get_submodule(name).register_forward_hook(lambda _, __, out, at=name: seen.update({at: out}))
+    for row, image in enumerate(images.double()):
+        kl = sum(0.25 * (0.25 / p).log() for p in exact(image[None])[0].softmax(0))
+        first, last = torch.autograd.grad(kl, [seen["blocks.0"], seen["blocks.1"]])
+        np.testing.assert_array_equal(last[0, 0], 0)
+        patches = sum(seen["blocks.1"][0, place] for place in range(1, 17)) / 16
+        for name, expected in (
+            ("blocks.0", seen["blocks.0"][0, 0] * first[0, 0]),
+            ("blocks.1", patches * sum(last[0, place] for place in range(1, 17))),
+        ):
+            expected = expected.detach().numpy()
+            np.testing.assert_allclose(found[name][row], expected, rtol=1e-3, atol=1e-5 * abs(expected).max())
+
+
 def test_coverage_columns_are_extracted_and_scored(tmp_path, toy_images):
     taps = ("layer2", "layer3")
     train, test = (

@@ -113,6 +113,31 @@ def test_the_loss_falls(trained, name):
     assert values[-3:].mean() < values[:3].mean()
 
 
+@pytest.mark.parametrize("name", ["deep-svdd", "deep-sad", "mchad", "center", "ii", "cac"])
+def test_objectives_with_centres_do_not_diverge_by_default(featood, tmp_path, name):
+    words = [
+        "train",
+        name,
+        "--arch",
+        "mnist-conv",
+        "--dataset",
+        "digits:0-7",
+        "--image-size",
+        "28",
+        "--limit",
+        "24",
+    ]
+    words += ["--epochs", "3", "--batch-size", "8", "--outlier-batch", "8", "--validation", "0"]
+    words += ["--outliers", "digits:8-9"] * ("outliers" in MODELS[name].card.needs)
+    code, out, err = featood(*words, "--out", tmp_path / "net")
+    assert code == 0, err
+    assert "9 updates" in out and "diverged" not in err
+    own = MODELS[name].training
+    assert (f"defaults of {name}: --optimizer adam --lr {own.get('lr')}" in err) == bool(own)
+    losses = history(tmp_path / "net")["loss"]
+    assert losses.max() <= losses[0] + 10 * abs(losses[0])  # that of ii is negative
+
+
 def keeps_state(name):
     """Whether a model has state besides weights, or a network of its own, that no other stands for."""
     if name in LIKE:

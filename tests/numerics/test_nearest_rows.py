@@ -143,7 +143,29 @@ def test_dense_search_in_parts(k, product, monkeypatch):
     monkeypatch.setattr(neighbours, "BANK_ROWS", 11)
     rows, bank = drawn(9, 4).double(), drawn(30, 4, seed=1).double()
     values = -(rows @ bank.T) if product else torch.cdist(rows, bank)
-    assert dense_search(rows, bank, k, product).tolist() == values.argsort(1)[:, :k].tolist()
+    found = dense_search(rows, bank, k, product)
+    assert found.rows.tolist() == values.argsort(1)[:, :k].tolist()
+    np.testing.assert_allclose(found.values, by_brute_force(bank, rows, product)[:, :k], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("product", [True, False])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("screen", [True, False])
+def test_a_search_in_a_graph_equals_brute_force(case, product, screen, monkeypatch):
+    bank, rows = CASES[case]
+    index = build_index(bank, product, screen)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    found = search(index, rows, 5)
+    expected = by_brute_force(bank, rows, product)[:, :5]
+    if product:
+        size = rows.double().norm(dim=1, keepdim=True) * bank.double().norm(dim=1).amax()
+        assert ((found.values - expected).abs() <= 1e-12 * size).all()
+    else:
+        size = (rows.double() - bank.double().mean(0)).norm(dim=1, keepdim=True)
+        error = 1e-6 * expected.square() + 1e-14 * size.square()
+        assert ((found.values.square() - expected.square()).abs() <= error).all()
+        if not case.startswith("two"):  # equal rows are at the distance 0, not that of a rounding error
+            assert (found.values[expected == 0] == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])

@@ -38,6 +38,13 @@ def test_the_report_shows_the_maps(scored, featood, tmp_path):
     assert code == 2 and "--maps shows saved results as they are" in err
 
 
+@pytest.mark.parametrize("file", ["a.json", "maps/results.json"])
+def test_verify_says_what_to_do_with_them(scored, featood, tmp_path, file):
+    code, out, err = featood("verify", tmp_path / file)
+    assert code == 3 and not out and len(err.splitlines()) == 1
+    assert "has results of featood dense score" in err and "score into another folder by --maps" in err
+
+
 def test_results_that_do_not_fit_are_refused(scored, tmp_path):
     results, found = saved_maps(scored)
     assert list(found.maps) == ["msp", "energy"] and len(found.masks) == 5

@@ -20,6 +20,7 @@ from featood.errors import CacheCorrupt, UsageError
 from featood.extractors.dense import DenseForward, image_maps, plan_dense
 from featood.extractors.transform import Transform
 from featood.heads import create_head
+from featood.pipeline import dense_extraction
 from featood.pipeline.dense_extraction import DenseOptions, extract_pixels
 from featood.pipeline.dense_scoring import score_pixels
 from featood.pipeline.extraction import Network, known_accuracy
@@ -117,11 +118,29 @@ def test_any_missing_blocks_are_written_again(scenes):
     cut = extracted("cut")
     folder = open_cache("cut").entries()[0].folder
     commits = sorted((folder / "commits").iterdir())
-    for record in (commits[1], commits[4], commits[5]):
+    for record in (commits[1], commits[3]):
         record.unlink()
     with pytest.raises(CacheCorrupt):
         open_cache("cut")[cut.name]
     assert extracted("cut").content == whole.content
+
+
+def test_a_block_has_the_rows_of_a_batch(scenes, monkeypatch):
+    whole = extracted("whole")
+    assert whole.origin.block_rows == 2 * 64 * 64 - 2 * 64 and whole.origin.blocks == 4
+    assert extracted("sampled", batch_size=1).origin.block_rows == 4096
+    with monkeypatch.context() as patch:
+        patch.setattr(dense_extraction, "BLOCK_BYTES", 1)
+        small = extracted("small")
+    assert small.origin.block_rows == 4096 and small.origin.blocks == 7
+    for read in (lambda found: found.feature(), lambda found: found.logits, lambda found: found.labels):
+        assert read(whole)[:].tobytes() == read(small)[:].tobytes()
+    assert list(whole.ids[:]) == list(small.ids[:])
+    # a set with blocks of another size is continued, not refused
+    records = sorted((open_cache("small").entries()[0].folder / "commits").iterdir())
+    for record in records[2:4]:
+        record.unlink()
+    assert extracted("small").content == small.content
 
 
 def test_images_without_rows_are_passed_over(scenes, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CocoObjects", "CutOut", "open_coco", "polygon_mask", "run_length_mask"]
+__all__ = ["CocoObjects", "CutOut", "WrongSegmentation", "open_coco", "polygon_mask", "run_length_mask"]
 
 import dataclasses
 import hashlib
@@ -32,6 +32,10 @@ SCHEMA = {
     "categories": [{"id": (int, str), "name": str, ...: object}],
     ...: object,
 }
+
+
+class WrongSegmentation(ValueError):
+    """A segmentation is no mask of its image; the message continues the name of its annotation."""
 
 
 class CutOut(NamedTuple):
@@ -177,14 +181,14 @@ def polygon_mask(polygons: Sequence[Sequence[float]], shape: tuple[int, int]) ->
 
     Raises
     ------
-    ValueError
+    WrongSegmentation
         If a polygon has fewer than three corners, or an odd number of finite numbers.
     """
     inside = np.zeros(shape, bool)
     for polygon in polygons:
         corners = np.asarray(polygon, float)
         if corners.ndim != 1 or len(corners) % 2 or len(corners) < 6 or not np.isfinite(corners).all():
-            raise ValueError("has a polygon that is no list x, y, x, y, ... of at least three corners")
+            raise WrongSegmentation("has a polygon that is no list x, y, x, y, ... of at least three corners")
         inside |= _filled(corners.reshape(-1, 2), shape)
     return inside
 
@@ -213,13 +217,13 @@ def run_length_mask(counts: str | Sequence[int], shape: tuple[int, int]) -> np.n
 
     Raises
     ------
-    ValueError
+    WrongSegmentation
         If a length is negative, or their sum is not the number of pixels.
     """
     lengths = _decoded(counts) if isinstance(counts, str) else list(counts)
     whole_numbers = all(isinstance(one, int) and one >= 0 for one in lengths)
     if not whole_numbers or sum(lengths) != shape[0] * shape[1]:
-        raise ValueError(f"has run lengths that do not add up to {shape[0]} x {shape[1]} pixels")
+        raise WrongSegmentation(f"has run lengths that do not add up to {shape[0]} x {shape[1]} pixels")
     values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return values.reshape(shape, order="F")
 
@@ -230,7 +234,7 @@ def _decoded(text: str) -> list[int]:
     for character in text:
         bits = ord(character) - 48
         if not 0 <= bits < 64 or shift > 60:
-            raise ValueError("has a text of run lengths with other characters than those of COCO")
+            raise WrongSegmentation("has a text of run lengths with other characters than those of COCO")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:
@@ -250,14 +254,12 @@ def _mask(segmentation: Any, shape: tuple[int, int], where: str) -> np.ndarray:
         if isinstance(segmentation, list):
             return polygon_mask(segmentation, shape)
         if list(segmentation["size"]) != list(shape):
-            raise ValueError(
+            raise WrongSegmentation(
                 f"has run lengths for {segmentation['size']} pixels, but its image has {list(shape)}"
             )
         return run_length_mask(segmentation["counts"], shape)
-    except (ValueError, TypeError, KeyError) as error:
-        reason = (
-            str(error)
-            if isinstance(error, ValueError) and "has " in str(error)
-            else "has a wrong segmentation"
-        )
-        raise DataError(f"{where} {reason}; correct or remove it") from None
+    except WrongSegmentation as error:
+        reason = str(error)
+    except (ValueError, TypeError, KeyError):
+        reason = "has a wrong segmentation"
+    raise DataError(f"{where} {reason}; correct or remove it")

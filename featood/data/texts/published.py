@@ -53,25 +53,28 @@ def _labelled_lines(path: Path, classes: tuple[str, ...]) -> TextSet:
     names = {re.sub(r"\W+", " ", name): name for name in classes}
     longest = sorted(names, key=len, reverse=True)
     pattern = re.compile("|".join(re.escape(name).replace(r"\ ", r"\W+") for name in longest) + r"|\d+")
-    labels, texts = [], []
-    for number, line in enumerate(lines_of(text), 1):
-        if not line:
-            continue
+    lines = lines_of(text)
+    filled = [row for row, line in enumerate(lines) if line]
+    labels, texts = [], [""] * len(lines)
+    for row in filled:
+        line = lines[row]
         match = pattern.match(line)
         if match is None or re.match(r"\w", line[match.end() :]):
             raise DataError(
-                f"{path}, line {number}: it does not begin with one of the {len(classes)} classes"
+                f"{path}, line {row + 1}: it does not begin with one of the {len(classes)} classes"
             )
         label = re.sub(r"\W+", " ", match[0])
         labels.append(names.get(label, label))
-        texts.append(line[match.end() :].strip())
+        texts[row] = line[match.end() :].strip()
     numbers, found, more = set_labels(labels, len(labels), path, lambda: classes)
     if not found and numbers.min(initial=1) == 1 and numbers.max(initial=0) == len(classes):
         numbers, more = (
             numbers - 1,
             (*more, f"classes are numbered 1 to {len(classes)}: indices are these, minus one"),
         )
-    return text_set(texts, numbers.astype(np.int64), classes=found, sources=(path,), notes=(*notes, *more))
+    known = np.full(len(lines), -1, np.int64)  # empty lines have no class, and are left out
+    known[filled] = numbers
+    return text_set(texts, known, classes=found, sources=(path,), notes=(*notes, *more))
 
 
 def named_folders(folder: Path, split: str, folders: Mapping[str, str]) -> Loader | None:

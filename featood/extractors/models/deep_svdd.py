@@ -6,7 +6,7 @@ __all__ = ["DeepSVDD"]
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +28,12 @@ class OneCenterModel(CentersModel):
     """A model with one centre, the mean of the embeddings in the untrained network; it does not classify.
 
     The network is trained without biases, as with them it could map every image to the centre: they are set to 0 before
-    the training and stay there. The score is the distance to the centre, the column ``score.avg``.
+    the training and stay there. The score is the distance to the centre, the column ``score.avg``. Optimiser, learning
+    rate and weight decay are by default those of the authors' examples; larger rates let the squared distances diverge.
     """
 
     classifies: ClassVar[bool] = False
+    training: ClassVar[Mapping[str, Any]] = {"optimizer": "adam", "lr": 1e-4, "weight_decay": 5e-7}
     latent: int = option(32, "size of the embedding", low=1)
 
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["MultiHypersphere"]
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -32,9 +33,11 @@ class MultiHypersphere(CentersModel):
     They are the mean of ``max(d_y^2 - radius^2, 0)``, the cross-entropy of ``-d^2``, and for outliers the mean of
     ``sum_c max(margin^2 - d_c^2, 0)``. Score the distance to the nearest centre, the column ``score.avg``, with
     ``column``. The first and third weight are those of the authors' code, in which the third term takes the square of
-    ``d^2``; here it takes ``d^2``, as in the paper. The centres are initialised at random.
+    ``d^2``; here it takes ``d^2``, as in the paper. The centres are initialised at random. Optimiser, learning rate and
+    weight decay are by default those of the authors' code; larger rates let the squared distances diverge.
     """
 
+    training: ClassVar[Mapping[str, Any]] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 5e-5}
     latent: int = option(32, "size of the embedding", low=1)
     center_weight: float = option(0.5, "weight of the distances to the own centre", low=0)
     weight: float = option(0.1, "weight of the outliers", low=0)

@@ -18,7 +18,7 @@ from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import stacked
 from featood.heads.registry import register
 from featood.numerics.banks import Bank
-from featood.numerics.neighbours import build_index, kth_distances
+from featood.numerics.neighbours import build_index, search
 from featood.numerics.spaces import unit
 from featood.options import option
 
@@ -76,7 +76,7 @@ class CombOOD(RawFeatures, FeatureHead):
         """Return the combined distance ``[B]``."""
         state, index = fitted
         rows = unit(self.vectors(block).float())
-        distances = kth_distances(index, rows, min(self.k, len(index.rows)))
+        distances = search(index, rows, min(self.k, len(index.rows))).values[:, -1]
         tiny = torch.finfo(torch.float64).tiny
         logarithm = 2 * distances.clamp(min=tiny).log()
         return math.sqrt(rows.shape[1]) * logarithm + _squared_mahalanobis(extremes(block), state)

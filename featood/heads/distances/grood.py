@@ -19,7 +19,7 @@ from featood.heads.registry import register
 from featood.numerics.banks import Bank
 from featood.numerics.gaussian import squared_distances
 from featood.numerics.moments import ClassSums
-from featood.numerics.neighbours import build_index, kth_distances
+from featood.numerics.neighbours import build_index, search
 from featood.numerics.spaces import unit
 
 
@@ -65,7 +65,7 @@ class GROOD(FeatureHead):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the distance ``[B]``."""
         state, index = fitted
-        return kth_distances(index, self._gradients(self.vectors(block), state), 1)
+        return search(index, self._gradients(self.vectors(block), state), 1).values[:, 0]
 
     def _add(self, sums: ClassSums | None, block: FeatureSet) -> ClassSums:
         """Add a block's rows; class 0 has the outliers, the others are raised by one."""

@@ -21,7 +21,7 @@ from featood.heads.registry import register
 from featood.numerics.approximate_neighbours import build_approximate_index, recall, search_approximately
 from featood.numerics.banks import Bank
 from featood.numerics.coresets import greedy_k_center
-from featood.numerics.neighbours import build_index, dense_search, search
+from featood.numerics.neighbours import build_index, search
 from featood.numerics.spaces import FITTED
 from featood.options import option
 
@@ -127,21 +127,15 @@ class KNN(FeatureHead):
         k = min(self.k, len(bank))
         if self.index == "exact":
             index = build_index(bank)
-            return bank, center, lambda rows: search(index, rows, k)
+            return center, lambda rows: search(index, rows, k)
         exact = build_index(bank, screen=False)
         approximate = build_approximate_index(self.index, bank, self.breadth)
-        return bank, center, lambda rows: search_approximately(approximate, exact, rows, k)
+        return center, lambda rows: search_approximately(approximate, exact, rows, k)
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the distance ``[B]``."""
-        bank, center, find = fitted
-        rows = self.vectors(block).float() - center
-        if torch.compiler.is_compiling():  # indices cannot be part of a graph
-            near = dense_search(rows, bank, min(self.k, len(bank)))
-            near = near[:, -1:] if self.distance == "kth" else near
-            nearest = bank.index_select(0, near.flatten()).view(*near.shape, -1)
-            return (rows[:, None] - nearest).double().norm(dim=2).mean(1)
-        distances = find(rows).values
+        center, find = fitted
+        distances = find(self.vectors(block).float() - center).values
         return distances[:, -1] if self.distance == "kth" else distances.mean(1)
 
     def _converted(self, raw: Tensor, center: Tensor | float = 0.0) -> Bank:

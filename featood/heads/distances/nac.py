@@ -41,8 +41,8 @@ class NAC(Head):
     1/2, as in the authors' code. A bin is fully covered if it contains a share r of the N training rows: 50 of 1,000
     rows in the authors' code. For the classifier's input the gradient follows from the weights, ``W' (p - 1/K)``; the
     gradients of earlier stages are computed at extraction (``featood extract --tap layer2,layer3 --with nac``), among
-    tokens for the class token. A stage with the states of the classifier's input counts once. Stages alone need no
-    classifier (``--features layer2.nac``).
+    tokens for the class token, or for the patches where the logits do not depend on it. A stage with the states of the
+    classifier's input counts once. Stages alone need no classifier (``--features layer2.nac``).
 
     The authors tune a, r and the bins for each stage and network on validation outliers, with a from 0.001 to 5,000,
     because the scale of z g differs between stages. Here d is the standard deviation of z g on the training rows of

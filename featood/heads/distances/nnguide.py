@@ -18,7 +18,7 @@ from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks, stacked
 from featood.heads.registry import register
 from featood.numerics.banks import Bank
-from featood.numerics.neighbours import build_index, dense_search, search
+from featood.numerics.neighbours import build_index, search
 from featood.numerics.spaces import FITTED, unit
 from featood.options import option
 
@@ -77,14 +77,7 @@ class NNGuide(FeatureHead):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the negated product of energy and guidance ``[B]``."""
         state, index = fitted
-        rows, bank = unit(self.vectors(block)), index.rows
-        k = min(self.k, len(bank))
-        if torch.compiler.is_compiling():  # an index cannot be part of a graph
-            near = dense_search(rows, bank, k, product=True)
-            nearest = bank.index_select(0, near.flatten()).view(*near.shape, -1)
-            best = (rows[:, None] * nearest).double().sum(2)
-        else:
-            best = search(index, rows, k).values
+        best = search(index, unit(self.vectors(block)), min(self.k, len(index.rows))).values
         energy = _energy(block)
         if "centred" in state:  # absent from artefacts of earlier versions
             energy = torch.where(state["centred"].to(energy.device), _energy(block, centred=True), energy)

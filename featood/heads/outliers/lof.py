@@ -17,7 +17,7 @@ from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks, stacked
 from featood.heads.registry import register
-from featood.numerics.neighbours import Neighbours, build_index, dense_search, search
+from featood.numerics.neighbours import Neighbours, build_index, search
 from featood.options import option
 
 
@@ -74,16 +74,11 @@ class LOF(FeatureHead):
         """Return the local outlier factor ``[B]``."""
         index, reach, densities = fitted
         queries = self.vectors(block).double()
-        count = min(self.neighbors, len(index.rows) - 1)
-        if torch.compiler.is_compiling():  # an index cannot be part of a graph
-            rows = dense_search(queries, index.rows, count)
-            nearest = index.rows.index_select(0, rows.flatten()).view(*rows.shape, -1)
-            distances = (queries[:, None] - nearest).norm(dim=2)
-        else:
-            distances, rows = search(index, queries, count)
+        distances, rows = search(index, queries, min(self.neighbors, len(index.rows) - 1))
         return densities[rows].mean(1) / _density(distances, reach[rows])
 
 
 def _density(distances: Tensor, reach: Tensor) -> Tensor:
     """Reciprocal of the mean reachability distance ``[B]``, from distances of neighbours and their reach ``[B, k]``."""
-    return 1 / (torch.maximum(distances, reach).mean(1) + 1e-10)  # scikit-learn's constant, for equal rows
+    # 1 / (mean + 1e-10), with scikit-learn's constant for equal rows; ONNX would take adding 1e-10 for adding 0
+    return 1e10 / (1e10 * torch.maximum(distances, reach).mean(1) + 1)

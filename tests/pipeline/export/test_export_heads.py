@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from featood.cache import FeatureSet
 from featood.errors import Mismatch, UsageError
 from featood.heads import create_head
 from featood.pipeline.export import export_head, exporting
@@ -61,6 +62,29 @@ def test_rows_that_are_kept_in_float16(name, tmp_path):
     made = export_head(head, rows, tmp_path / "head.onnx")
     found = onnx_scores(made.path, columns(made.inputs, rows))
     np.testing.assert_allclose(found, head.score(rows), rtol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize(("name", "options"), [("knn", {"k": 3}), ("knn", {"k": 3, "distance": "mean"}),
+                                               ("nnguide", {"k": 3}), ("lof", {"neighbors": 3})])  # fmt: skip
+def test_searches_gather_no_rows_and_tell_equal_rows(name, options, suffix, tmp_path):
+    rows = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    rows[:5] = rows[0]  # nearest rows at the distance 0
+    known = FeatureSet({"avg": rows}, logits=rows[:, :3], labels=np.arange(40) % 3, main="avg")
+    head = create_head(name, **options).fit(known)
+    made = export_head(head, known, tmp_path / f"head{suffix}")
+    values = columns(made.inputs, known)
+    if suffix == ".onnx":
+        found = onnx_scores(made.path, values)
+        graph = onnx.shape_inference.infer_shapes(onnx.load(made.path)).graph
+        shapes = [[part.dim_value for part in info.type.tensor_type.shape.dim] for info in graph.value_info]
+    else:
+        program = torch.export.load(made.path)
+        found = program.module()(*map(torch.from_numpy, values.values())).detach().numpy()
+        values = [node.meta.get("val") for node in program.graph.nodes]
+        shapes = [value.shape for value in values if isinstance(value, torch.Tensor)]
+    np.testing.assert_allclose(found, head.score(known), rtol=1e-6, atol=1e-9)
+    assert len(shapes) > 5 and not any(len(shape) == 3 and shape[2] == 6 for shape in shapes)  # [B, k, D]
 
 
 @pytest.mark.parametrize("name", ["mahalanobis", "knn", "rankfeat"])
