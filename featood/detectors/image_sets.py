@@ -8,7 +8,6 @@ from __future__ import annotations
 __all__ = ["LACKING", "SETS", "ImageListDataset", "train_of_imagenet"]
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -165,7 +164,8 @@ def train_of_imagenet(name: str, root: StrPath) -> InputSet:
     DataError
         If they are missing.
     """
-    loader = (*get_entry(name).layouts, partial(split_folder, kind=FOLDERS))[0](Path(root), "train")
+    layouts, folder = get_entry(name).layouts, Path(root)
+    loader = layouts[0](folder, "train") if layouts else split_folder(folder, "train", kind=FOLDERS)
     if loader is None:
         raise DataError(f"{root} has no folder train/ with the images of ImageNet in class folders")
     images: InputSet = loader()
