@@ -29,7 +29,7 @@ OPTIONS = {
         "target": 0.0,
         "base": "none",
     },  # the published aim, which in few dimensions is the better
-    "vera-posterior": {"base": "none", "epochs": 20, "draws": 5},
+    "vera-posterior": {"base": "none", "penalty": 0.1, "epochs": 20, "draws": 5},
     "epn-m": {"base": "none", "epochs": 10, "sgld_steps": 8, "buffer_size": 500},
 }
 

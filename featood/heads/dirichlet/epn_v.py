@@ -45,6 +45,7 @@ class EPNV(EnergyEvidenceHead, GeneratedEnergyPriorObjective, VERA):
             "generator_lr": 2e-4,
             "posterior_lr": 2e-4,
             "noise_size": 0,
+            "penalty": 0.1,
             "batch_size": 128,
             "target": 0.0,
         }

@@ -28,7 +28,14 @@ class VERAPosterior(EnergyEvidenceHead, VeraPosteriorObjective, VERA):
     """Score the evidence of a classifier trained by uncertain cross-entropy and against a generator."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "published": {**PLAIN, "lr": 1e-4, "generator_lr": 2e-4, "posterior_lr": 2e-4, "schedule": "constant"}
+        "published": {
+            **PLAIN,
+            "lr": 1e-4,
+            "generator_lr": 2e-4,
+            "posterior_lr": 2e-4,
+            "penalty": 0.1,
+            "schedule": "constant",
+        }
     }
 
     generator_lr: float = option(

@@ -61,7 +61,11 @@ class VERA(VeraObjective, EnergyHead):
     lr: float = option(1e-4, "initial learning rate of the energy", low=0)
     generator_lr: float = option(4e-4, "initial learning rate of the generator", low=0)
     posterior_lr: float = option(1e-3, "initial learning rate of the posterior's width", low=0)
-    penalty: float = option(30.0, "weight of the squared gradient of the learned energy at the inputs", low=0)
+    penalty: float = option(
+        30.0,
+        "weight of the squared gradient of the learned energy at the inputs; without a base, 0.1 as published",
+        low=0,
+    )
     validation: float = option(
         0.0,
         "share of the rows held out; their contrastive loss says little about the quality of the fit",

@@ -37,6 +37,7 @@ class SupervisedVERA(SupervisedVeraObjective, VERA):
             "generator_lr": 1e-3,
             "posterior_lr": 3e-5,
             "entropy": 1e-4,
+            "penalty": 0.1,
             "l2": 0.0,
             "classification": 100.0,
         }
