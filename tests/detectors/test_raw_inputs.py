@@ -154,6 +154,7 @@ def test_outliers_of_mappings_are_not_used():
 
 
 def test_models_of_transformers_need_no_wrapper():
+    pytest.importorskip("transformers")
     from featood.extractors.language import transformers
 
     config = transformers.BertConfig(
