@@ -123,5 +123,13 @@ class AttentionEntropy:
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
-        """Return the column of a batch."""
+        """Return the column of a batch.
+
+        Raises
+        ------
+        UsageError
+            If the inputs are no images: what is added to the end of shorter texts and recordings would count, too.
+        """
+        if inputs.ndim != 4:
+            raise UsageError(f"the column {self.kind} is for networks of images; omit it from --with")
         return {self.kind: attention_entropy(module, inputs)}

@@ -121,6 +121,8 @@ def test_a_network_without_attention_is_refused():
 def test_the_extra_makes_its_column(vit):
     (extra,) = extras_from_json(extras_to_json([AttentionEntropy()]))
     columns = extra(vit, IMAGES, 0, Setting())
+    with pytest.raises(UsageError, match="for networks of images"):
+        extra(vit, torch.zeros(2, 5, dtype=torch.long), 0, Setting())
     assert list(columns) == ["attention"] and torch.equal(
         columns["attention"], attention_entropy(vit, IMAGES)
     )
