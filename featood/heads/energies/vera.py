@@ -36,8 +36,8 @@ class VERA(VeraObjective, EnergyHead):
     the squared energies, which the preset ``published`` omits.
 
     The penalty keeps the learned difference from the base small. Without a base, use the preset ``published`` or a
-    `penalty` of 0.1; the head then suits tables and low-dimensional features only: on 342 features of a DenseNet its AUROC was 48 %,
-    with rows of unit length 53 %, and with whitened rows of unit length 58 %.
+    `penalty` of 0.1; the head then suits tables and low-dimensional features only: on 342 features of a DenseNet its
+    AUROC was 48 %, with rows of unit length 53 %, and with whitened rows of unit length 58 %.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
